@@ -55,7 +55,7 @@ def save_network(path: Path, values: dict[str, Any]) -> Path:
         fit_stacks(model)
     weights = model.state_dict()
     references = {
-        name: checkpoint.Reference(
+        name: checkpoint.LabelQuantiles(
             torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),
             torch.full((len(group.columns),), 0.1),
         )

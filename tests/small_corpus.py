@@ -126,7 +126,7 @@ def save_model_with_references(folder: Path, seconds: list[float], half_width: f
     torch.manual_seed(1)
     weights = Network.from_settings(settings.model, targets, streams).state_dict()
     references = {
-        name: checkpoint.Reference(
+        name: checkpoint.LabelQuantiles(
             torch.linspace(*group.range, 101)[:, None].expand(-1, len(group.columns)),
             torch.full((len(group.columns),), half_width),
         )

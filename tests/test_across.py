@@ -11,7 +11,7 @@ import pytest
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring import corpus_scores
 from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.corpus_scores import CorpusClips, align_ranks, permute_correlation, score_corpus
@@ -143,7 +143,7 @@ def test_permutation_of_videos_rejects_only_related_predictions() -> None:
 def test_figure_pairs_the_fits_and_caption_states_the_drop() -> None:
     group = TargetGroup(columns=["warm", "cold"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     table = score_corpus(make_clips(0.3), BOOTSTRAP).assign(targets="own", corpus="vlogs", trained=False)
-    results, module = Results(corpus_scores=table), figures.FIGURES["across_corpora"]
+    results, module = FigureInputs(corpus_scores=table), figures.FIGURES["across_corpora"]
     figure = module.draw(results, group)
     assert len(figure.axes) == 3 * 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
@@ -158,8 +158,8 @@ def test_figure_pairs_the_fits_and_caption_states_the_drop() -> None:
         f"{module.CAPTION} Here mean r of the model is {cells['training']} on vlogs (120 clips, none in training),"
         f" {cells['drop']} below that of ridge fitted to vlogs itself."
     )
-    assert not module.applies(Results())
-    assert module.describe(Results(), group) == ""
+    assert not module.applies(FigureInputs())
+    assert module.describe(FigureInputs(), group) == ""
 
 
 @pytest.fixture(scope="module")

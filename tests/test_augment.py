@@ -11,7 +11,7 @@ from torch import Tensor
 from lib.analysis import augmentation
 from lib.core.errors import InputError, SettingError
 from lib.core.targets import LOSSES_OF_HEADS
-from lib.data.augment import Draws, augment, draw
+from lib.data.augment import AugmentationDraws, augment, draw
 from lib.data.batch import Sample, collate
 from lib.data.changes import Mixture, draw_changes, draw_mixture
 from lib.data.geometry import make_turns, mirror_points, turn_clips, turn_points
@@ -20,7 +20,7 @@ from lib.data.mixing import find_partners, mix_clips
 from lib.data.settings import Augment
 from lib.model.heads import HEADS, HeadOutput
 from lib.report import figures
-from lib.report.figures import Results, _read
+from lib.report.figures import FigureInputs, _read
 from lib.report.privacy import Privacy
 from lib.streams.base import Steps
 from lib.training.losses import LOSSES
@@ -45,7 +45,7 @@ KINDS: Any = {
 ALL = {"faces": "faces", "flow": "flow", "audio": "audio.log_mel"}
 
 
-def draw_all(count: int, settings: Augment, seed: int = 0) -> Draws:
+def draw_all(count: int, settings: Augment, seed: int = 0) -> AugmentationDraws:
     """The draws of a batch, as in training."""
     changes = draw_changes(count, settings, np.random.default_rng(seed))
     return draw(count, settings, torch.Generator().manual_seed(seed), changes)
@@ -512,7 +512,7 @@ def test_figure_shows_each_change_next_to_the_original(tmp_path: Path) -> None:
         )
         for name, arrays in changes.items()
     }  # fmt: skip
-    results = Results(augmented=samples)
+    results = FigureInputs(augmented=samples)
     figure = figures.augmentation.draw(results)
     assert len(figure.axes) == 3 * len(changes)
     shown = figure.axes[0].images[0].get_array()
@@ -521,7 +521,7 @@ def test_figure_shows_each_change_next_to_the_original(tmp_path: Path) -> None:
     figure.savefig(tmp_path / "figure.png")
     caption = figures.make_caption(figures.augmentation, results, None)
     assert caption.endswith(f"in mixup and CutMix. Here {len(settings.active)} changes are shown.")
-    assert figures.is_empty(figures.augmentation.draw(Results()))
+    assert figures.is_empty(figures.augmentation.draw(FigureInputs()))
     hidden = Privacy("none", "clip").hide(results).augmented["rotation 20"].pictures["faces"].values
     assert len(np.unique(hidden)) == 1
 

@@ -26,7 +26,7 @@ from lib.report import (
     spread,
     verdict,
 )  # fmt: skip
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring import results
 from lib.scoring.ceilings import CEILING, bound_scores
 from lib.scoring.corpus_scores import CorpusClips, score_corpus
@@ -138,7 +138,7 @@ def test_report_and_card_show_the_ceilings() -> None:
 
 def test_figures_draw_the_ceilings() -> None:
     scores = score_table(make_scored(RELIABLE, 0.3)).assign(targets="warmth")
-    results = Results(scores=scores, targets={"warmth": RELIABLE})
+    results = FigureInputs(scores=scores, targets={"warmth": RELIABLE})
     panels = figures.FIGURES["headline"].draw(results, RELIABLE).axes
     lines = [[line.get_xdata()[0] for line in axes.lines if line.get_label() == ceilings.LABEL] for axes in panels]
     assert lines == [[], [pytest.approx(0.445)], [pytest.approx(0.65)]]
@@ -147,19 +147,19 @@ def test_figures_draw_the_ceilings() -> None:
         {"split": "test", "score": ["r2"] * 3 + ["accuracy"] * 3, "target": ["mean", "warm", "cold"] * 2}
     )
     rows = rows.assign(value=0.1, low=0.0, high=0.2, clips=60, videos=30)
-    r2 = figures.FIGURES["scores_by_split"].draw(Results(scores=scores, split_scores=rows), RELIABLE).axes[0]
+    r2 = figures.FIGURES["scores_by_split"].draw(FigureInputs(scores=scores, split_scores=rows), RELIABLE).axes[0]
     (marks,) = [line.get_ydata() for line in r2.lines if line.get_label() == ceilings.LABEL]
     assert list(marks) == pytest.approx([0.445, 0.64, 0.25])
     lens = pd.DataFrame(
         {"target": "warm", "side": ["label", "model"], "feature": "pitch", "r": 0.1, "low": 0.0, "high": 0.2}
     )
-    warm = figures.FIGURES["lens"].draw(Results(scores=scores, lens=lens), RELIABLE).axes[0]
+    warm = figures.FIGURES["lens"].draw(FigureInputs(scores=scores, lens=lens), RELIABLE).axes[0]
     drawn = [line.get_xdata()[0] for line in warm.lines if line.get_label() == ceilings.LABEL]
     assert drawn == pytest.approx([0.8, -0.8])
     probes = pd.DataFrame(
         {"target": ["mean", "warm", "cold"], "features": "faces", "width": 8, "r2": 0.1, "low": 0, "high": 1}
     )
-    panel = figures.FIGURES["probes"].draw(Results(scores=scores, probes=probes), RELIABLE).axes[1]
+    panel = figures.FIGURES["probes"].draw(FigureInputs(scores=scores, probes=probes), RELIABLE).axes[1]
     assert [line.get_xdata()[0] for line in panel.lines if line.get_label() == ceilings.LABEL] == pytest.approx([0.64])
 
 
@@ -248,7 +248,7 @@ def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
             history[f"{split}_{score}_warmth"] = 0.1
         for column in RELIABLE.columns:
             history[f"validation_{score}_warmth.{column}"] = 0.1
-    results = Results(scores=scores, history=history, targets={"warmth": RELIABLE})
+    results = FigureInputs(scores=scores, history=history, targets={"warmth": RELIABLE})
     panels = figures.FIGURES["learning_curve"].draw(results).axes
     drawn = [[line.get_ydata()[0] for line in axes.lines if line.get_label() == ceilings.LABEL] for axes in panels]
     assert drawn == [[], [], [pytest.approx(0.445)], [pytest.approx(0.65)]]
@@ -256,7 +256,7 @@ def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
         target="warm", actual=scored.actual[:, 0], predicted=scored.predictions["model"][:, 0]
     )
     one = RELIABLE.model_copy(update={"columns": ["warm"]})
-    results = Results(scores=scores, predictions=rows.assign(seen=scored.seen))
+    results = FigureInputs(scores=scores, predictions=rows.assign(seen=scored.seen))
     (text,) = figures.FIGURES["predicted_against_actual"].draw(results, one).axes[0].texts
     assert re.fullmatch(r"R² = −?0\.\d\d \(ceiling 0\.64\)\nr = 0\.\d\d \(ceiling 0\.80\)", text.get_text())
 
@@ -271,7 +271,7 @@ def test_scores_on_single_corpora_show_the_ceiling_of_r() -> None:
     assert bounds.to_dict() == pytest.approx({"mean": 0.65, "warm": 0.8, "cold": 0.5})
     text = left_out_corpora.format_markdown(left_out_corpora.combine_seeds({"other": [table]}), RELIABLE)
     assert "| other | 60 | ceiling | other corpora | – | 0.650 | – | – |" in text
-    results, module = Results(corpus_scores=table), figures.FIGURES["across_corpora"]
+    results, module = FigureInputs(corpus_scores=table), figures.FIGURES["across_corpora"]
     panels = module.draw(results, RELIABLE).axes
     drawn = [line.get_xdata()[0] for axes in panels for line in axes.lines if line.get_label() == ceilings.LABEL]
     assert drawn == pytest.approx([0.65, 0.8, 0.5])
@@ -354,7 +354,7 @@ def test_weighted_scores_are_named_and_equal_weights_do_nothing() -> None:
     assert all(title.endswith(", weighted by reliability") for title in main | further)
     for caption in (latex.tabulate_headline(scores, WARMTH, "test"), latex.tabulate_targets(scores, WARMTH, "test")):
         assert "are weighted by the labels' reliability" in caption
-    caption = figures.make_caption(figures.FIGURES["headline"], Results(scores=scores, targets={}), WARMTH)
+    caption = figures.make_caption(figures.FIGURES["headline"], FigureInputs(scores=scores, targets={}), WARMTH)
     assert "are weighted by the labels' reliability" in caption
     plain = replace(scored, weights=None)
     ones = replace(scored, weights=np.ones_like(scored.actual))

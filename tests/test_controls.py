@@ -16,7 +16,7 @@ from lib.core.targets import TargetGroup
 from lib.data.batch import Sample
 from lib.model.heads import HeadOutput
 from lib.report import figures
-from lib.report.figures import Results, read
+from lib.report.figures import FigureInputs, read
 from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams.base import Steps
@@ -91,10 +91,10 @@ def test_controls_cost_accuracy_where_signals_are_planted(predicted: dict[str, l
     assert rows.loc[("no motion", "moved"), "loss"] == pytest.approx(actual[:, 1].mean(), abs=1e-6)
     few_videos = control_table(predicted, controls.INTACT, actual, np.arange(COUNT) % 9, group, Bootstrap(500, 0))
     assert few_videos[["low", "high", "p", "p_holm"]].isna().all().all()
-    figure = figures.controls.draw(Results(controls=table), group)
+    figure = figures.controls.draw(FigureInputs(controls=table), group)
     assert [axes.get_title() for axes in figure.axes] == ["mean", "bright", "moved", "early"]
     assert figure.axes[2].lines[0].get_xdata()[3] == pytest.approx(rows.loc[("no motion", "moved"), "loss"])
-    empty = figures.controls.draw(Results(controls=table[:0]), group)
+    empty = figures.controls.draw(FigureInputs(controls=table[:0]), group)
     assert "control_clips is 0" in empty.axes[0].texts[0].get_text()
 
 
@@ -155,7 +155,7 @@ def test_attention_figures_show_maps_and_matrix(tmp_path: Path) -> None:
         file["look/correlations"] = np.array([0.1, 0.2, 0.6])
         file["look/picture"] = np.full((6, 6, 3), 9, np.uint8)
         read_back = read.read_mean_attention(file)
-    figure = figures.mean_attention.draw(Results(mean_attention=read_back))
+    figure = figures.mean_attention.draw(FigureInputs(mean_attention=read_back))
     mean, first, second, shuffled = figure.axes[:4]
     assert np.asarray(mean.images[-1].get_array()).tolist() == [[1, 1], [1, 1]]
     assert np.asarray(second.images[-1].get_array()).tolist() == heads[1].tolist()
@@ -163,14 +163,14 @@ def test_attention_figures_show_maps_and_matrix(tmp_path: Path) -> None:
     assert mean.get_ylabel() == "look: 2 × 2 cells"
     assert shuffled.get_title() == "shuffled weights"
     assert figure.get_supxlabel().startswith("look: rank correlation 0.20 (5 to 95 % of clips: ")
-    assert "o attention" in figures.mean_attention.draw(Results()).axes[0].texts[0].get_text()
+    assert "o attention" in figures.mean_attention.draw(FigureInputs()).axes[0].texts[0].get_text()
     # two times of one place attend to three times of two places
     weights = stats.dirichlet(np.ones(6)).rvs((1, 2), np.random.default_rng(0)).reshape(1, 2, 6)
     times = {"voice": np.array([0.0, 1]), "look": np.array([0.0, 1, 2])}
     times["dot"] = np.array([0.5])  # all tokens attend to its only time
     attention_weights = {("look", "dot"): np.ones((1, 6, 1)), ("voice", "look"): weights}
     clip = read.ClipAttention(attention_weights, times, {"voice": (1, 1), "look": (1, 2), "dot": (1, 1)}, {})
-    image = figures.attention_matrix.draw(Results(attention={"c": clip})).axes[1].images[0]
+    image = figures.attention_matrix.draw(FigureInputs(attention={"c": clip})).axes[1].images[0]
     assert np.asarray(image.get_array()) == pytest.approx(100 * weights[0].reshape(2, 3, 2).sum(2))
     assert image.get_extent() == [-0.5, 2.5, 1.5, -0.5]
-    assert figures.controls.draw(Results(), WARMTH).axes[0].texts
+    assert figures.controls.draw(FigureInputs(), WARMTH).axes[0].texts

@@ -11,7 +11,7 @@ import pytest
 from lib.core.clips import column_names
 from lib.core.targets import TRAITS
 from lib.report import croissant
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.sources.listing import File
 from tests.code_blocks import find_code_blocks
 from tests.conftest import ROOT
@@ -38,7 +38,7 @@ def describe(folder: Path, source: str, names: str = "clip", labels: tuple[str, 
     clips.to_csv(folder / croissant.TABLE, index=False)
     counts = {"annotated": 2, "files": 2, "usable": 1, "rejected": {"too short": 1}}
     data = {"sources": [source], "corpora": {source: counts}, "annotation_files": {"a": "as distributed"}}
-    run = Run(TRAINING_SUMMARY, data, "test", {"figures": {"names": names}, "faces": {"enabled": True}}, {})
+    run = PipelineRun(TRAINING_SUMMARY, data, "test", {"figures": {"names": names}, "faces": {"enabled": True}}, {})
     table = folder / croissant.TABLE
     described = croissant.make_croissant(clips, NO_GROUPS, {"traits": FIVE_TRAITS}, run, table, ARCHIVES)
     (folder / "croissant.json").write_text(json.dumps(described))

@@ -17,7 +17,7 @@ from lib.core.errors import InputError
 from lib.core.face_template import TEMPLATE
 from lib.core.shards import Record
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring.bootstrap import Bootstrap
 from lib.sources._cues import COLUMNS, read_cues
 from lib.sources.demo.cues import list_boxes
@@ -139,11 +139,11 @@ def test_clips_without_marks_give_an_empty_table() -> None:
         table = cues.run_cues(make_context(count), marked)
         assert table.empty
         assert "energy" not in table.columns
-        assert not figures.FIGURES["cues"].applies(Results(cue_scores=table))
+        assert not figures.FIGURES["cues"].applies(FigureInputs(cue_scores=table))
 
 
 def test_cues_figure_and_sentence(table: pd.DataFrame) -> None:
-    module, results = figures.FIGURES["cues"], Results(cue_scores=table)
+    module, results = figures.FIGURES["cues"], FigureInputs(cue_scores=table)
     assert module.applies(results)
     figure = module.draw(results, GROUP)
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == ["red", "moved"]

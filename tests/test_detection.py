@@ -117,10 +117,10 @@ def test_confusion_and_reliability_count_clips() -> None:
             "predicted": [0.2, 0.5, 0.3, 0.1, 0.8, 0.1, 0.3, 0.3, 0.4],
         }
     )
-    figure = figures.confusion.draw(figures.Results(predictions=rows), make_group())
+    figure = figures.confusion.draw(figures.FigureInputs(predictions=rows), make_group())
     counts = [text.get_text() for text in figure.axes[0].texts]
     assert counts == ["0%\n0", "100%\n1", "0%\n0", "0%\n0", "100%\n1", "0%\n0", "0%\n0", "0%\n0", "0%\n0"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["neutral (1)", "anger (1)", "joy (0)"]
-    line = figures.reliability.draw(figures.Results(predictions=rows), make_group()).axes[0].lines[0]
+    line = figures.reliability.draw(figures.FigureInputs(predictions=rows), make_group()).axes[0].lines[0]
     assert line.get_xydata().tolist() == [[0.1, 0], [0.2, 0.6], [0.3, 0]]
     assert not figures.confusion.applies_to(make_group(head="linear", loss="mse"))

@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from lib.core.targets import TargetGroup
 from lib.report import fairness
 from lib.scoring.bootstrap import Bootstrap
-from lib.scoring.fairness import ComparedClips, Run, choose_pair, compare_settings
+from lib.scoring.fairness import ComparedClips, ModelPredictions, choose_pair, compare_settings
 from lib.scoring.person_groups import MIN_CLIPS, average_groups, cross_groups
 from lib.scoring.tables import LABELS, ScoredClips, group_table
 
@@ -28,7 +28,10 @@ def compared() -> pd.DataFrame:
     second = first - np.where(groups[:, None] == "f", 0.1, 0.0)
     clips = ComparedClips(actual, np.repeat(np.arange(30), 2), groups, PAIR, GROUP)
     widths = np.full((60, 2), 0.2)
-    runs = {"none": [Run(first, widths)] * 2, "balanced": [Run(second, widths), Run(second - 0.02, widths)]}
+    runs = {
+        "none": [ModelPredictions(first, widths)] * 2,
+        "balanced": [ModelPredictions(second, widths), ModelPredictions(second - 0.02, widths)],
+    }
     return compare_settings(runs, clips, Bootstrap(300, 0))
 
 

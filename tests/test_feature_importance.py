@@ -19,7 +19,7 @@ from lib.data.batch import Sample
 from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring.bootstrap import Bootstrap
 from lib.streams import base
 from lib.streams.base import Steps
@@ -140,10 +140,10 @@ def test_swapped_columns_come_from_the_same_relative_times() -> None:
 
 def test_figure_of_importance_shows_groups_first(table: pd.DataFrame) -> None:
     figure = figures.FIGURES["feature_importance"]
-    results = Results(feature_importance=table)
+    results = FigureInputs(feature_importance=table)
     names = [label.get_text() for label in figure.draw(results, GROUP).axes[0].get_yticklabels()]
     assert all(name.startswith("group ") for name in names[:2])
     assert len(names) == 5
     assert "behaviour." in figure.describe(results, GROUP)
-    assert not figure.applies(Results(feature_importance=table[:0]))
-    assert figure.describe(Results(feature_importance=table[:0]), GROUP) == ""
+    assert not figure.applies(FigureInputs(feature_importance=table[:0]))
+    assert figure.describe(FigureInputs(feature_importance=table[:0]), GROUP) == ""

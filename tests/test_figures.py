@@ -15,7 +15,7 @@ from skimage.color import rgb2lab
 
 from lib.core.targets import TRAITS, TargetGroup
 from lib.report import figures
-from lib.report.figures import Results, _read, importance_on_the_face, learning_curve, reliability, residuals
+from lib.report.figures import FigureInputs, _read, importance_on_the_face, learning_curve, reliability, residuals
 from lib.report.figures._base import draw_forest, draw_overlay
 from lib.report.page import SECTIONS
 
@@ -47,7 +47,7 @@ def test_text_of_mean_attention_is_not_below_the_colour_bar(tmp_path: Path) -> N
         rng.uniform(0, 2, (4, 4, 4)), np.ones((4, 4, 4)), rng.uniform(-1, 1, 30), None
     )
     figure = figures.mean_attention.draw(
-        Results(mean_attention=_read.MeanAttention(30, {"faces": encoder_attention, "flow": encoder_attention}))
+        FigureInputs(mean_attention=_read.MeanAttention(30, {"faces": encoder_attention, "flow": encoder_attention}))
     )
     figures.fit_to_paper(figure)
     figure.savefig(tmp_path / "figure.pdf")  # lays the figure out
@@ -101,20 +101,20 @@ def make_predictions(videos: int) -> pd.DataFrame:
 
 def test_reliability_interval_contains_the_mean_label() -> None:
     group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
-    axes = figures.reliability.draw(Results(predictions=make_predictions(20)), group).axes[0]
+    axes = figures.reliability.draw(FigureInputs(predictions=make_predictions(20)), group).axes[0]
     points = axes.lines[0].get_xydata()
     assert len(points) == 10
     for (x, y), segment in zip(points, axes.collections[0].get_segments(), strict=True):
         assert segment[:, 0] == pytest.approx([x, x])
         assert segment[0, 1] <= y <= segment[1, 1]
-    few = figures.reliability.draw(Results(predictions=make_predictions(5)), group).axes[0]
+    few = figures.reliability.draw(FigureInputs(predictions=make_predictions(5)), group).axes[0]
     assert not any(np.isfinite(segment).all() and len(segment) for segment in few.collections[0].get_segments())
 
 
 def test_scatter_plot_shows_the_scores_of_its_table() -> None:
     group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     scores = pd.DataFrame({"subset": "all", "predictor": "model", "score": ["r2", "pearson"], "target": "warm"})
-    results = Results(predictions=make_predictions(20), scores=scores.assign(value=[-0.5, 0.25]))
+    results = FigureInputs(predictions=make_predictions(20), scores=scores.assign(value=[-0.5, 0.25]))
     (text,) = figures.predicted_against_actual.draw(results, group).axes[0].texts
     assert text.get_text() == "R² = −0.50\nr = 0.25"
 
@@ -135,7 +135,7 @@ def test_captions_state_values_of_the_tables() -> None:
         "clips": {"training": 2, "validation": 1, "test": 1},
     }
     lost = pd.DataFrame(columns=["step", "reason", "split", "clips"]).astype({"clips": int})
-    results = Results(
+    results = FigureInputs(
         controls=losses, robustness=faces, scores=scores.assign(value=[0.5, -0.25]), history=history, split_scores=splits,
         data=data, lost=lost,
     )  # fmt: skip
@@ -157,8 +157,8 @@ def test_caption_without_results_is_unchanged() -> None:
     group = TargetGroup(columns=["warm"], range=[0, 1], head="sigmoid", loss="mse", weight=1)
     for name in ("controls", "robustness", "probes", "features_map", "predicted_against_actual"):
         module = figures.FIGURES[name]
-        assert figures.make_caption(module, Results(), group) == module.CAPTION
-    assert figures.is_empty(figures.controls.draw(Results(), group))
+        assert figures.make_caption(module, FigureInputs(), group) == module.CAPTION
+    assert figures.is_empty(figures.controls.draw(FigureInputs(), group))
 
 
 def find_overlaps(figure: Figure) -> list[tuple[str, str]]:
@@ -192,12 +192,12 @@ def test_titles_of_panels_do_not_overlap(columns: list[str]) -> None:
     keys = [f"validation_{score}_own{end}" for score in ("accuracy", "r2", "ccc") for end in ends]
     losses = ["training_loss", "validation_loss", "training_accuracy_own"]
     history = pd.DataFrame(rng.random((3, len(keys) + 3)), columns=[*losses, *keys]).assign(epoch=[1, 2, 3])
-    results = Results(predictions=table, history=history, targets={"own": group})
+    results = FigureInputs(predictions=table, history=history, targets={"own": group})
     drawn = [
         draw_forest(pd.DataFrame(intervals), "of", "value", group, "loss"),
         reliability.draw(results, group),
         residuals.draw(results, group),
-        learning_curve.draw(Results(history=history, targets={"own": group})),
+        learning_curve.draw(FigureInputs(history=history, targets={"own": group})),
     ]
     assert [find_overlaps(figure) for figure in drawn] == [[]] * 4
 
@@ -207,7 +207,9 @@ def test_ticks_of_the_loss_are_numbers() -> None:
     keys = ["training_accuracy_own", "validation_accuracy_own", "validation_r2_own", "validation_ccc_own"]
     history = pd.DataFrame({"epoch": [1, 2], "training_loss": [0.03, 0.004], "validation_loss": [0.04, 0.02]})
     group = TargetGroup.model_construct(columns=[], range=(0.0, 1.0))
-    figure = learning_curve.draw(Results(history=history.assign(**dict.fromkeys(keys, 0.5)), targets={"own": group}))
+    figure = learning_curve.draw(
+        FigureInputs(history=history.assign(**dict.fromkeys(keys, 0.5)), targets={"own": group})
+    )
     figure.draw_without_rendering()
     axis = figure.axes[0].yaxis
     texts = [text.get_text() for text in (*axis.get_ticklabels(), *axis.get_ticklabels(minor=True))]
@@ -224,7 +226,7 @@ def test_titles_of_importance_maps_do_not_overlap_on_paper(columns: list[str]) -
         for method in importance_on_the_face.TITLES
         for stream in ("faces", "flow")
     }
-    figure = importance_on_the_face.draw(Results(importance=_read.ImportanceMaps(maps, {}, {}, {})), group)
+    figure = importance_on_the_face.draw(FigureInputs(importance=_read.ImportanceMaps(maps, {}, {}, {})), group)
     assert find_overlaps(figure) == []
     figures.fit_to_paper(figure)
     assert find_overlaps(figure) == []
@@ -240,7 +242,7 @@ def test_tick_labels_of_narrow_panels_do_not_overlap_on_paper() -> None:
         for control in ("another clip's faces", "no motion")
         for target in ("mean", *TRAITS)
     ]
-    figure = figures.controls.draw(Results(controls=pd.DataFrame(rows)), group)
+    figure = figures.controls.draw(FigureInputs(controls=pd.DataFrame(rows)), group)
     figures.fit_to_paper(figure)
     figure.draw_without_rendering()
     renderer = figure._get_renderer()
@@ -259,5 +261,5 @@ def test_legend_names_only_drawn_kinds_of_videos() -> None:
     ]
     group = TargetGroup(columns=list(TRAITS), range=[0, 1], head="sigmoid", loss="mse", weight=1)
     for module, text in ((figures.predicted_against_actual, "unseen video (10)"), (residuals, "unseen video")):
-        figure = module.draw(Results(predictions=pd.DataFrame(rows)), group)
+        figure = module.draw(FigureInputs(predictions=pd.DataFrame(rows)), group)
         assert [entry.get_text() for entry in figure.legends[0].get_texts()] == [text]

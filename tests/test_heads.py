@@ -11,7 +11,7 @@ import torch
 from lib.core.errors import InputError
 from lib.core.parameters import check
 from lib.core.targets import LOSSES_OF_HEADS, TargetGroup
-from lib.model.checkpoint import Reference
+from lib.model.checkpoint import LabelQuantiles
 from lib.model.heads import HEADS, HeadOutput, average_predictions, find_head
 from lib.scoring.evaluation import tabulate_predictions
 from lib.serving.estimates import estimate_group
@@ -111,7 +111,7 @@ def test_average_of_windows_is_weighted() -> None:
 
 def test_gaussian_estimate_has_scale_and_interval_in_table_units() -> None:
     group = TargetGroup(**GAUSSIAN)
-    reference = Reference(torch.linspace(1, 7, 101)[:, None].repeat(1, 2), torch.tensor([2.0, torch.inf]))
+    reference = LabelQuantiles(torch.linspace(1, 7, 101)[:, None].repeat(1, 2), torch.tensor([2.0, torch.inf]))
     estimates = estimate_group(group, reference, HeadOutput(np.array([0.5, 0.5]), np.array([0.1, 0.2])))
     assert estimates["warm"].score == pytest.approx(4)
     assert estimates["warm"].scale == pytest.approx(0.6)

@@ -18,7 +18,7 @@ from lib.data.batch import Sample
 from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
-from lib.report.figures import Results, read
+from lib.report.figures import FigureInputs, read
 from lib.streams.base import Steps
 from tests.small_network import FACE_AND_FLOW_INPUTS
 
@@ -53,7 +53,7 @@ def make_sample(index: int) -> Sample:
 SAMPLES = [make_sample(index) for index in range(12)]
 
 
-FRACTIONS, DRAWS = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0), importance.Draws(3, 0)
+FRACTIONS, DRAWS = (0.0, 0.0625, 0.125, 0.25, 0.5, 1.0), importance.RandomOrders(3, 0)
 
 
 def measure(samples: list[Sample], grid: int = 8, moments: int = 8) -> importance.RegionImportance:
@@ -134,7 +134,7 @@ def test_importance_figures_show_maps_and_curves(measured: importance.RegionImpo
     importance.write(tmp_path / "importance.h5", measured)
     with h5py.File(tmp_path / "importance.h5") as file:
         read_back = read.read_importance(file)
-    results = Results(importance=read_back).select_targets("planted")
+    results = FigureInputs(importance=read_back).select_targets("planted")
     face = figures.importance_on_the_face.draw(results, GROUP)
     assert [axes.get_title() for axes in face.axes[:4]] == list(GROUP.columns)
     assert face.axes[0].get_ylabel() == "faces\nocclusion"
@@ -160,13 +160,13 @@ def test_importance_figures_show_maps_and_curves(measured: importance.RegionImpo
     random_row = rows.loc[("random", 0.125, "red")]
     assert (random_row["draws"], rows.loc[("random", 1.0, "red"), "draws"]) == (3, 1)
     assert random_row["lowest"] < random_row["accuracy"] < random_row["highest"]
-    curve = figures.deletion.draw(Results(deletion=table), GROUP).axes[0].lines[0]
+    curve = figures.deletion.draw(FigureInputs(deletion=table), GROUP).axes[0].lines[0]
     assert curve.get_xdata() == pytest.approx(100 * np.array(FRACTIONS))
     assert curve.get_ydata() == pytest.approx(
         [rows.loc[("occlusion", fraction, "red"), "accuracy"] for fraction in FRACTIONS]
     )
     for module in (figures.importance_on_the_face, figures.importance_over_time, figures.deletion):
-        assert "importance_clips is 0" in module.draw(Results(), GROUP).axes[0].texts[0].get_text()
+        assert "importance_clips is 0" in module.draw(FigureInputs(), GROUP).axes[0].texts[0].get_text()
 
 
 def test_single_vector_per_clip_has_no_regions() -> None:

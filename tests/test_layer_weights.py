@@ -15,7 +15,7 @@ from lib.core.errors import InputError
 from lib.core.shards import Record
 from lib.model.encoders import vectors
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.streams import base
 from lib.streams.base import Steps, StreamInfo
 
@@ -124,7 +124,7 @@ def test_weights_are_listed_with_the_layers_of_the_stream() -> None:
 
 
 def test_figure_has_a_bar_for_each_layer() -> None:
-    module, results = figures.FIGURES["layer_weights"], Results(layer_weights=make_table())
+    module, results = figures.FIGURES["layer_weights"], FigureInputs(layer_weights=make_table())
     figure = module.draw(results)
     figure.draw_without_rendering()
     voice, words = figure.axes
@@ -139,10 +139,12 @@ def test_figure_has_a_bar_for_each_layer() -> None:
 
 def test_figure_is_left_out_without_layers() -> None:
     module = figures.FIGURES["layer_weights"]
-    assert not module.applies(Results())
-    assert figures.make_caption(module, Results(), None) == module.CAPTION
+    assert not module.applies(FigureInputs())
+    assert figures.make_caption(module, FigureInputs(), None) == module.CAPTION
     monkey = {"layer_weights": module}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "FIGURES", monkey)
-        assert not list(figures.draw_all(Results(), None))
-        assert [name for name, _ in figures.draw_all(Results(layer_weights=make_table()), None)] == ["layer_weights"]
+        assert not list(figures.draw_all(FigureInputs(), None))
+        assert [name for name, _ in figures.draw_all(FigureInputs(layer_weights=make_table()), None)] == [
+            "layer_weights"
+        ]

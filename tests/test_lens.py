@@ -16,7 +16,7 @@ from lib.core.shards import Record
 from lib.core.targets import TargetGroup
 from lib.data.pooled import read_statistics
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring.bootstrap import Bootstrap
 from lib.streams import base
 
@@ -97,14 +97,14 @@ def test_lens_of_a_run_names_streams_and_groups(
     assert (strongest["feature"], strongest["target"]) in [
         ("behaviour.nod.rate", "warm"), ("behaviour.pitch.mean", "warm"),
     ]  # fmt: skip
-    figure = figures.FIGURES["lens"].draw(Results(lens=table), GROUP)
+    figure = figures.FIGURES["lens"].draw(FigureInputs(lens=table), GROUP)
     assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == ["warm", "cold"]
-    assert "3 of 3 measures" in figures.FIGURES["lens"].describe(Results(lens=table), GROUP)
+    assert "3 of 3 measures" in figures.FIGURES["lens"].describe(FigureInputs(lens=table), GROUP)
 
 
 def test_lens_without_a_stream_of_measures_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lens, "DATA", tmp_path)
     table = lens.run_lens(SimpleNamespace(targets={"own": GROUP}))
     assert table.empty
-    assert not figures.FIGURES["lens"].applies(Results(lens=table))
-    assert figures.FIGURES["lens"].describe(Results(lens=table), GROUP) == ""
+    assert not figures.FIGURES["lens"].applies(FigureInputs(lens=table))
+    assert figures.FIGURES["lens"].describe(FigureInputs(lens=table), GROUP) == ""

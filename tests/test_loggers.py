@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_logger(name: str) -> list[dict[str, float]]:
     """Train two epochs with a logger, then log results as the stage figures does; return the history."""
     _, history = train_network(Path("work"), TinyNetwork(), loggers=[name])  # type: ignore[arg-type]
-    results = loggers.Results({R2: 0.25}, {FIGURE: Path("headline.png")}, Path("model.pt"))
+    results = loggers.LoggedResults({R2: 0.25}, {FIGURE: Path("headline.png")}, Path("model.pt"))
     loggers.log_results([name], PARAMETERS, results)
     return history
 
@@ -119,7 +119,7 @@ def test_mlflow_receives_a_complete_run(folder: Path, monkeypatch: pytest.Monkey
 
 
 def test_results_without_a_run_begin_one(folder: Path) -> None:
-    results = loggers.Results({R2: 0.25}, {}, Path("model.pt"))
+    results = loggers.LoggedResults({R2: 0.25}, {}, Path("model.pt"))
     loggers.log_results(["tensorboard"], PARAMETERS, results)
     loggers.log_results(["tensorboard"], PARAMETERS, results)
     assert sorted(path.name for path in (folder / "logs/tensorboard").iterdir()) == ["version_0", "version_1"]
@@ -145,7 +145,7 @@ def test_parameters_are_flattened_by_name() -> None:
 
 
 def test_stage_figures_logs_scores_and_figures(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[loggers.Results] = []
+    received: list[loggers.LoggedResults] = []
     monkeypatch.setattr(loggers, "log_results", lambda names, parameters, results: received.append(results))
     rows = [("model", "all", "r2", 0.25), ("model", "seen_videos", "r2", 0.5), ("ridge", "all", "r2", 0.75)]
     scores = pd.DataFrame(rows, columns=["predictor", "subset", "score", "value"]).assign(

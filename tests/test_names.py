@@ -14,7 +14,7 @@ from lib.core.parameters import check
 from lib.core.targets import TargetGroup, Targets
 from lib.report import latex, names
 from lib.report.comparison import draw_differences
-from lib.report.figures import Results, learning_curve
+from lib.report.figures import FigureInputs, learning_curve
 from tests.report_data import WARMTH
 
 OUR_COLUMNS = ["score", "kind", "group", "control", "target", "targets", "subset", "predictor", "what", "step"]
@@ -63,7 +63,7 @@ def test_figures_have_ten_targets_with_short_names() -> None:
     group = make_group(columns)
     rows = [{"targets": "own", "target": target, "value": 1.0} for target in ("mean", *columns)]
     clips = pd.DataFrame([dict.fromkeys(columns, 0.5) | {"clip": "a"}])
-    results = names.prepare_figures(Results(scores=pd.DataFrame(rows), clips=clips, targets={"own": group}))
+    results = names.prepare_figures(FigureInputs(scores=pd.DataFrame(rows), clips=clips, targets={"own": group}))
     short_names = results.targets["own"].columns
     assert len(short_names) == names.MOST
     assert len(set(short_names)) == names.MOST
@@ -80,7 +80,9 @@ def test_learning_curve_is_drawn_for_long_names() -> None:
     scores = [f"validation_{score}_own{end}" for score in ("accuracy", "r2", "ccc") for end in ends]
     losses = ["training_loss", "validation_loss", "training_accuracy_own"]
     history = pd.DataFrame(dict.fromkeys([*losses, *scores], [0.5, 0.4]))
-    results = names.prepare_figures(Results(history=history.assign(epoch=[1, 2]), targets={"own": make_group(columns)}))
+    results = names.prepare_figures(
+        FigureInputs(history=history.assign(epoch=[1, 2]), targets={"own": make_group(columns)})
+    )
     figure = learning_curve.draw(results)
     labels = [text.get_text() for text in figure.axes[2].get_legend().get_texts()]
     assert labels[1:-1] == [f"{'x' * 29}…", f"{'x' * 25}… (2)", "a.b"]
@@ -88,7 +90,7 @@ def test_learning_curve_is_drawn_for_long_names() -> None:
 
 def test_tables_without_rows_keep_their_columns() -> None:
     empty = pd.DataFrame(columns=["targets", "control", "target", "loss"])
-    results = names.prepare_figures(Results(controls=empty, clips=pd.DataFrame(), targets={"own": WARMTH}))
+    results = names.prepare_figures(FigureInputs(controls=empty, clips=pd.DataFrame(), targets={"own": WARMTH}))
     assert list(results.controls.columns) == list(empty.columns)
 
 

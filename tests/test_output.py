@@ -22,14 +22,14 @@ from lib.core.estimates import average_usable_fraction, check_usable_fraction
 from lib.core.targets import TargetGroup
 from lib.serving import output
 from lib.serving.clips import find_clips, parse_list
-from lib.serving.output import Run
+from lib.serving.output import PredictionOrigin
 from lib.serving.pool import predict_many
 from lib.serving.predictor import Predictor
 from lib.serving.results import Estimate, Person, Prediction, Values, Window, to_frame
 from tests.conftest import ROOT
 
 ODD_NAME = os.fsdecode(b"caf\xe9.mp4")
-RUN = Run("0123456789ab", "person=main window= min_seen=0.5")
+ORIGIN = PredictionOrigin("0123456789ab", "person=main window= min_seen=0.5")
 
 
 def make_group(*columns: str) -> TargetGroup:
@@ -43,7 +43,7 @@ def make_prediction(clip: str, percentile: float = 40.0) -> Prediction:
     return Prediction(Path(clip), {"own": {"score": Estimate(0.5, 0.4, 0.6, percentile)}}, "", (), (), 0.75)
 
 
-def write_predictions(path: Path, clips: list[str], run: Run = RUN) -> output.Before:
+def write_predictions(path: Path, clips: list[str], run: PredictionOrigin = ORIGIN) -> output.Before:
     with output.locked(path) as file:
         before = output.read_before(path, file, NAMES, run)
         todo = [make_prediction(clip) for clip in clips if clip not in before.clips]
@@ -73,13 +73,13 @@ def test_clip_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -
 )
 def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str, value: str) -> None:
     write_predictions(tmp_path / "scores.csv", ["a.mp4"])
-    other = Run(**{"model": RUN.model, "options": RUN.options} | {field: value})
+    other = PredictionOrigin(**{"model": ORIGIN.model, "options": ORIGIN.options} | {field: value})
     with pytest.raises(
         InputError, match=f"another {field} .*; this run has {value}: choose another file, or remove this one"
     ):
         write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
-    assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", RUN.model)]
+    assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", ORIGIN.model)]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -93,8 +93,8 @@ def test_clip_with_missing_persons_is_predicted_again(tmp_path: Path, suffix: st
 
     def write(rows: list[Prediction]) -> output.Before:
         with output.locked(path) as file:
-            before = output.read_before(path, file, names, RUN)
-            output.write(rows, names, suffix[1:], file, RUN, header=not file.tell(), over_time=False, persons=True)
+            before = output.read_before(path, file, names, ORIGIN)
+            output.write(rows, names, suffix[1:], file, ORIGIN, header=not file.tell(), over_time=False, persons=True)
         return before
 
     write(predictions[:3])
@@ -174,7 +174,7 @@ def test_windows_are_rows_with_times() -> None:
     window = Window(1.0, 3.0, {}, 0.0, "faces: found in 0% of the frames")
     prediction = Prediction(Path("a.mp4"), {}, "", (), (window,), 0.5)
     file = io.StringIO()
-    output.write([prediction], NAMES, "csv", file, RUN, True, True)
+    output.write([prediction], NAMES, "csv", file, ORIGIN, True, True)
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
     assert [(row["start"], row["end"], row["seen"], row["rejected"]) for row in rows] == [
         ("", "", "0.500", ""),

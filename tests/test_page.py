@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from lib.report import figures, latex, page, verdict
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.report.figures.clips_used import count_by_step
 from lib.report.lengths import COLUMNS
 from lib.scoring.bootstrap import Bootstrap
@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips = pd.DataFrame(rng.uniform(1, 1, (100, 7)), columns=[*WARMTH.columns, *FIVE_TRAITS.columns])
     clips = clips.assign(clip=range(100), split=np.repeat(["training", "validation", "test"], [30, 10, 60]))
     scores, comparisons, persons, predictions = map(pd.concat, tables.values())
-    results = Results(clips=clips, predictions=predictions, scores=scores, targets=targets, data=DATA, lost=LOST)
+    results = FigureInputs(clips=clips, predictions=predictions, scores=scores, targets=targets, data=DATA, lost=LOST)
     report_figures = []
     for name in ("headline", "clips_used", "target_distributions", "predicted_against_actual", "attention_over_time"):
         module = figures.FIGURES[name]
@@ -70,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "model": model,
         "parallel": {"workers": 9},
     }
-    run = page.Run(
+    run = page.PipelineRun(
         {"commit": "f00+", "versions": {"torch": "2.11.0"}, **TRAINING_SUMMARY},
         DATA,
         "test",
@@ -152,7 +152,7 @@ def test_headline_of_unseen_videos_is_given_once() -> None:
     (sentence,) = verdict.describe_headline(scores, compared, WARMTH)
     assert sentence.startswith("On all clips, all of unseen videos (60 clips, 30 videos) accuracy")
     assert "unseen" not in latex.tabulate_headline(scores, WARMTH, "test")
-    figure = figures.headline.draw(Results(scores=scores), WARMTH)
+    figure = figures.headline.draw(FigureInputs(scores=scores), WARMTH)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all clips, all of unseen videos"]
 
 

@@ -31,9 +31,9 @@ NO_GROUPS = pd.DataFrame({"targets": []})
 FILES = sorted(path.stem for path in (ROOT / "params").glob("*.yaml"))
 
 
-def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit"], *sources: str) -> page.Run:
+def make_run(parameters: dict[str, Any], commit: str | None = PROVENANCE["commit"], *sources: str) -> page.PipelineRun:
     data = DATA | {"sources": list(sources)} if sources else DATA
-    return page.Run(PROVENANCE | {"commit": commit, "weights": 1_234_567}, data, "test", parameters, parameters)
+    return page.PipelineRun(PROVENANCE | {"commit": commit, "weights": 1_234_567}, data, "test", parameters, parameters)
 
 
 def test_methods_describe_the_run() -> None:

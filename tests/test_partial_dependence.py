@@ -24,7 +24,7 @@ from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.regression.trees import _OPTIONS
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring.bootstrap import Bootstrap
 from lib.streams import base
 from lib.streams.base import Steps
@@ -192,12 +192,12 @@ def test_dependence_is_empty_without_clips_or_measures(
     table = partial_dependence.run_dependence(context)
     assert table.empty
     figure = figures.FIGURES["partial_dependence"]
-    assert not figure.applies(Results(partial_dependence=table))
-    assert figure.describe(Results(partial_dependence=table), GROUP) == ""
+    assert not figure.applies(FigureInputs(partial_dependence=table))
+    assert figure.describe(FigureInputs(partial_dependence=table), GROUP) == ""
 
 
 def test_figure_of_dependence_has_the_largest_curves(table: pd.DataFrame) -> None:
-    module, results = figures.FIGURES["partial_dependence"], Results(partial_dependence=table)
+    module, results = figures.FIGURES["partial_dependence"], FigureInputs(partial_dependence=table)
     figure = module.draw(results, GROUP)
     rows = [axes.get_ylabel().replace("\n", "") for axes in figure.axes if axes.get_ylabel()]
     assert rows == ["groupbehaviour eyes", "groupbehaviour head", *(

@@ -12,7 +12,7 @@ import torch
 from lib.analysis._regions import Region, mean_steps, remove_regions
 from lib.core.errors import InputError
 from lib.core.shards import Record
-from lib.data.augment import Draws, augment
+from lib.data.augment import AugmentationDraws, augment
 from lib.data.batch import Sample, collate
 from lib.data.dataset import make_inputs
 from lib.data.inputs import find_kind
@@ -248,7 +248,9 @@ def test_encoder_reads_faces_and_landmarks(tmp_path: Path) -> None:
     removed = remove_regions(inputs, [Region("pictures", (0, 0))], mean_steps([Sample(inputs, {}, 0)]))
     assert removed["s2d"]["pictures.points"].values.tolist() == [[[8, 24]] * 5]  # removing a cell changes only images
     kinds = {reference: find_kind(reference) for reference in encoder_settings.reads}
-    mirror = Draws(torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0)
+    mirror = AugmentationDraws(
+        torch.tensor([True]), torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), torch.zeros(1), 0
+    )
     mirrored = augment(collate([Sample(inputs, {}, 0)]), mirror, kinds).inputs["s2d"]
     assert mirrored["pictures.points"].values.tolist() == [[[[24, 24]] * 5]]
     assert encoders.build("s2d", encoder_settings, list(shapes.values()))(mirrored).values.shape[:2] == (1, 1)

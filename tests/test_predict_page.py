@@ -20,7 +20,7 @@ import tools.page
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.model import checkpoint
-from lib.model.checkpoint import Reference, TrainingSummary
+from lib.model.checkpoint import LabelQuantiles, TrainingSummary
 from lib.serving import jobs as jobs_module
 from lib.serving.jobs import Jobs
 from lib.serving.predictor import Predictor
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Jobs
     """The page's address and its jobs. The model has random weights, and its file names the demo as training corpus."""
     folder = tmp_path_factory.mktemp("served")
     random_model = checkpoint.load(write_random_model("demo", folder / "chance.pt"), CPU)
-    reference = {"traits": Reference(torch.linspace(0, 1, 101)[:, None].expand(-1, 5), torch.full((5,), 0.1))}
+    reference = {"traits": LabelQuantiles(torch.linspace(0, 1, 101)[:, None].expand(-1, 5), torch.full((5,), 0.1))}
     checkpoint.save(
         folder / "model.pt",
         random_model.network.state_dict(),

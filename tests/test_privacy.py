@@ -10,7 +10,7 @@ import skimage.data
 
 import tools.predict
 from lib.report import privacy
-from lib.report.figures import ClipAttention, Results
+from lib.report.figures import ClipAttention, FigureInputs
 from lib.report.figures._read import EncoderAttention, ImportanceMaps, MeanAttention, Sample, SampleArray
 from lib.report.privacy import Privacy, Pseudonyms, hide_face, place_template
 from lib.report.settings import FacesMode
@@ -23,10 +23,10 @@ FLOW = STEPS._replace(full=1.0)
 ENCODERS = {"look": {"reads": ["faces"]}, "scene": {"reads": ["frames"]}}
 
 
-def make_results() -> Results:
+def make_results() -> FigureInputs:
     mean = EncoderAttention(np.zeros((1, 2, 2)), np.zeros((1, 2, 2)), np.zeros(1), FACE)
     clips = pd.DataFrame({"clip": ["b.mp4", "a.mp4", "c.mp4"]})
-    return Results(
+    return FigureInputs(
         clips=clips,
         predictions=clips.assign(predicted=0.5),
         map=clips.assign(x=1.0),
@@ -38,7 +38,7 @@ def make_results() -> Results:
     )
 
 
-def list_images(results: Results) -> list[np.ndarray]:
+def list_images(results: FigureInputs) -> list[np.ndarray]:
     sample, attention = (next(iter(part.values())) for part in (results.samples, results.attention))
     images = [image for name, steps in sample.pictures.items() if name != "flow" for image in steps.values]
     images += [image for pictures in attention.pictures.values() for image in pictures]

@@ -15,7 +15,7 @@ from lib.core.targets import TargetGroup
 from lib.model.fusions import LateAverage
 from lib.model.tokens import Tokens
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring import maps
 from lib.scoring.bootstrap import Bootstrap
 
@@ -70,10 +70,10 @@ def test_probe_finds_planted_information_only(clips: tuple[pd.DataFrame, dict[st
     model_scores = (
         probes[probes["features"] == "reader"].rename(columns={"r2": "value"}).assign(predictor="model", score="r2")
     )
-    figure = figures.probes.draw(Results(probes=probes, scores=model_scores.assign(subset="all")), GROUP)
+    figure = figures.probes.draw(FigureInputs(probes=probes, scores=model_scores.assign(subset="all")), GROUP)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["reader (4)", "person (8)", "the model"]
     assert figure.axes[1].lines[0].get_xdata()[0] == rows.loc[("reader", "signal"), "r2"]
-    assert "no probe" in figures.probes.draw(Results(probes=probes[:0]), GROUP).axes[0].texts[0].get_text().lower()
+    assert "no probe" in figures.probes.draw(FigureInputs(probes=probes[:0]), GROUP).axes[0].texts[0].get_text().lower()
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_plane_keeps_neighbours_and_colours_videos(
     assert np.isnan(maps.embed_in_plane(np.zeros((3, 2)), 0)).all()
     map_table = table[["clip", "video", "split"]].assign(features="person", x=plane[:, 0], y=plane[:, 1])
     map_table = map_table.assign(same_video=rate, same_video_by_chance=expected_rate)
-    figure = figures.features_map.draw(Results(map=map_table, clips=table), GROUP)
+    figure = figures.features_map.draw(FigureInputs(map=map_table, clips=table), GROUP)
     signal, _, video = figure.axes[:3]
     assert np.asarray(signal.collections[0].get_array()) == pytest.approx(table["signal"].to_numpy())
     colours = [tuple(colour) for colour in video.collections[0].get_facecolors()]
@@ -107,4 +107,4 @@ def test_plane_keeps_neighbours_and_colours_videos(
         4,
     ]  # two complete videos and a part of a third, for both features
     assert embedding_map.project_to_plane(vectors, table, 0, 0).empty
-    assert "map_clips is 0" in figures.features_map.draw(Results(), GROUP).axes[0].texts[0].get_text()
+    assert "map_clips is 0" in figures.features_map.draw(FigureInputs(), GROUP).axes[0].texts[0].get_text()

@@ -19,7 +19,7 @@ import tools.publish
 from lib.core.errors import InputError
 from lib.core.targets import TRAITS
 from lib.model import checkpoint, folder
-from lib.model.checkpoint import Reference, TrainingSummary
+from lib.model.checkpoint import LabelQuantiles, TrainingSummary
 from lib.model.network import Network
 from lib.report import licences
 from lib.serving import publish
@@ -53,7 +53,7 @@ def save_model(path: Path, **streams: dict[str, Any]) -> Path:
     training = TrainingSummary(
         ["demo"],
         seconds=[1.5, 2.5],
-        references={"traits": Reference(quantiles, widths)},
+        references={"traits": LabelQuantiles(quantiles, widths)},
         ranges={"faces": {"brightness of the face, of 255": (1 / 3, 250.0)}},
     )
     weights = Network.from_settings(settings, TRAITS_GROUP, infos).state_dict()

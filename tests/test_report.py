@@ -12,7 +12,7 @@ from PIL import Image
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TRAITS, TargetGroup, Targets
 from lib.report import card, datasheet, figures, latex, methods, page, verdict, words
-from lib.report.figures import Results, read
+from lib.report.figures import FigureInputs, read
 from lib.scoring import tables
 from lib.scoring.baselines import LEAKING
 from lib.scoring.bootstrap import Bootstrap
@@ -60,9 +60,9 @@ def make_data(*sources: str) -> dict[str, object]:
     return {"sources": list(sources), "split": "random", "clips": counts} | shared
 
 
-def make_run(*sources: str) -> page.Run:
+def make_run(*sources: str) -> page.PipelineRun:
     parameters = {"model": MODEL, "train": {"seed": 0}}
-    return page.Run(
+    return page.PipelineRun(
         {"commit": None, "versions": {}, **TRAINING_SUMMARY}, make_data(*sources), "test", parameters, parameters
     )
 
@@ -243,7 +243,7 @@ def test_documents_name_the_scored_split_and_left_out_clips() -> None:
 
 def test_figures_have_the_range_and_skip_missing_labels() -> None:
     rows, scores, _ = make_results("warmth", WARMTH)
-    figure = figures.predicted_against_actual.draw(Results(predictions=rows), WARMTH)
+    figure = figures.predicted_against_actual.draw(FigureInputs(predictions=rows), WARMTH)
     warm, cold = figure.axes
     assert warm.get_title() == "warm\n(59 of 60 known)"
     assert cold.get_title() == "cold"
@@ -253,22 +253,22 @@ def test_figures_have_the_range_and_skip_missing_labels() -> None:
         "video seen in training (40)",
         "unseen video (20)",
     ]
-    line = figures.quantiles.draw(Results(predictions=rows, scores=scores), WARMTH).axes[0].lines[0]
+    line = figures.quantiles.draw(FigureInputs(predictions=rows, scores=scores), WARMTH).axes[0].lines[0]
     labelled = rows[rows["target"] == "warm"].dropna()
     assert line.get_ydata()[49] == pytest.approx(labelled["predicted"].median())
     assert np.isfinite(line.get_xydata()).all()
-    differences = figures.residuals.draw(Results(predictions=rows), WARMTH).axes[0]
+    differences = figures.residuals.draw(FigureInputs(predictions=rows), WARMTH).axes[0]
     errors = labelled["predicted"] - labelled["actual"]
     limits = [errors.mean(), errors.mean() - 1.96 * errors.std(), errors.mean() + 1.96 * errors.std()]
     assert [line.get_ydata()[0] for line in differences.lines] == pytest.approx(limits)
     assert [len(dots.get_offsets()) for dots in differences.collections] == [40, 19]
     assert (
-        figures.error_distribution.draw(Results(predictions=rows), WARMTH).axes[0].get_ylabel()
+        figures.error_distribution.draw(FigureInputs(predictions=rows), WARMTH).axes[0].get_ylabel()
         == "prediction − label (range 1 to 7)"
     )
     nine_columns = TargetGroup(columns=list("abcdefghi"), range=[0, 1], head="sigmoid", loss="mse", weight=1)
     figure_of_nine = figures.predicted_against_actual.draw(
-        Results(predictions=make_results("nine", nine_columns)[0]), nine_columns
+        FigureInputs(predictions=make_results("nine", nine_columns)[0]), nine_columns
     )
     assert [axes.get_title()[0] for axes in figure_of_nine.axes if axes.get_visible()] == list("abcdefghi")
 
@@ -277,7 +277,7 @@ def test_target_distributions_count_the_clips_of_each_split() -> None:
     clips = pd.DataFrame({"clip": list("abcdefg"), "split": ["training"] * 4 + ["validation", "test", "test"]})
     clips["warm"] = [1, 1.2, 4, np.nan, 7, np.nan, np.nan]
     clips["cold"] = [np.nan] * 3 + [2, 2, np.nan, 6.99]
-    figure = figures.target_distributions.draw(Results(clips=clips), WARMTH)
+    figure = figures.target_distributions.draw(FigureInputs(clips=clips), WARMTH)
     warm, cold = figure.axes
     assert warm.get_xlim() == cold.get_xlim() == (1, 7)
     assert (warm.get_title(), cold.get_title()) == ("warm\n(4 of 6 known)", "cold\n(3 of 6 known)")
@@ -302,7 +302,7 @@ def test_learning_curve_shows_loss_and_scores_of_all_groups() -> None:
             for number, column in enumerate((WARMTH if name == "warmth" else FIVE_TRAITS).columns):
                 history[f"validation_{score}_{name}.{column}"] = np.array([0.1, 0.2, 0.3]) * number
     loss, accuracy, r2, ccc = figures.learning_curve.draw(
-        Results(history=history, targets={"warmth": WARMTH, "traits": FIVE_TRAITS})
+        FigureInputs(history=history, targets={"warmth": WARMTH, "traits": FIVE_TRAITS})
     ).axes
     accuracy_lines = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
     assert accuracy_lines.keys() == {
@@ -320,7 +320,7 @@ def test_learning_curve_shows_loss_and_scores_of_all_groups() -> None:
     assert list(loss.lines[0].get_ydata()) == [3, 2, 1]
     assert accuracy.get_ylabel() == "1 − MAE / width of the range"
     assert (
-        figures.learning_curve.draw(Results(history=history, targets={"warmth": WARMTH})).axes[1].get_ylabel()
+        figures.learning_curve.draw(FigureInputs(history=history, targets={"warmth": WARMTH})).axes[1].get_ylabel()
         == "1 − MAE / 6"
     )
 
@@ -331,7 +331,7 @@ def test_scores_by_split_show_their_intervals() -> None:
     table = pd.DataFrame(rows, columns=["split", "score", "target"]).assign(value=np.arange(12) / 10)
     table = table.assign(low=table["value"] - 0.1, high=table["value"] + 0.2, clips=9, videos=5)
     table.loc[table["split"] == "test", ["low", "high"]] = np.nan
-    r2, accuracy = figures.scores_by_split.draw(Results(split_scores=table), WARMTH).axes
+    r2, accuracy = figures.scores_by_split.draw(FigureInputs(split_scores=table), WARMTH).axes
     assert (r2.get_ylabel(), accuracy.get_ylabel()) == ("R²", "1 − MAE / 6")
     assert [text.get_text() for text in accuracy.get_xticklabels()] == ["mean", "warm", "cold"]
     for axes, first in ((r2, 0), (accuracy, 0.3)):
@@ -361,7 +361,7 @@ def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
             file[f"c07/sound/{name}/times"] = np.arange(50) / 100
             file[f"c07/sound/{name}"].attrs["read"] = name == "log_mel"
         read_back = read.read_samples(file)
-    figure = figures.samples.draw(Results(samples=read_back, predictions=rows, targets={"warmth": WARMTH}))
+    figure = figures.samples.draw(FigureInputs(samples=read_back, predictions=rows, targets={"warmth": WARMTH}))
     face, log_mel, mfcc_axes, labels = figure.axes[:4]
     errors = (rows["predicted"] - rows["actual"]).abs().groupby(rows["clip"]).mean()
     assert [axes.get_title("left") for axes in figure.axes[:12:4]] == [
@@ -391,7 +391,7 @@ def test_samples_figure_shows_the_available_streams(tmp_path: Path) -> None:
     empty_samples = {clip: read.Sample({}, {}, np.array([])) for clip in read_back}
     assert (
         "No images and no audio"
-        in figures.samples.draw(Results(samples=empty_samples, predictions=rows, targets={"warmth": WARMTH}))
+        in figures.samples.draw(FigureInputs(samples=empty_samples, predictions=rows, targets={"warmth": WARMTH}))
         .axes[0]
         .texts[0]
         .get_text()
@@ -415,26 +415,29 @@ def test_attention_figures_show_where_encoders_attend(tmp_path: Path) -> None:
         read_back = read.read_attention(file)
         del group["pictures"]
         without_images = read.read_attention(file)
-    over_time = figures.attention_over_time.draw(Results(attention=read_back))
+    over_time = figures.attention_over_time.draw(FigureInputs(attention=read_back))
     labels = {axes.get_ylabel().split("\n")[0]: axes for axes in over_time.axes}
     assert set(labels) == {"attention to look", "attention to move", "attention to voice"}
     assert over_time.axes[0].get_title() == "clip"
     (clip,) = read_back.values()
     one_time = clip._replace(times=clip.times | {"voice": clip.times["voice"][:1]})
-    figure = figures.attention_over_time.draw(Results(attention={"clip": one_time}))
+    figure = figures.attention_over_time.draw(FigureInputs(attention={"clip": one_time}))
     assert not any("to voice" in axes.get_ylabel() for axes in figure.axes)  # its only token gets all attention
     lines = {line.get_label(): line.get_ydata() for line in labels["attention to move"].lines}
     assert lines["tokens of look"] == pytest.approx([25] * 4)
     assert lines["tokens of voice"] == pytest.approx([100 * 4 / 17] * 3 + [100 * 5 / 17])
-    on_face = figures.attention_on_the_face.draw(Results(attention=read_back))
+    on_face = figures.attention_on_the_face.draw(FigureInputs(attention=read_back))
     assert [axes.get_title() for axes in on_face.axes[:3]] == ["look at 0.0 s", "look at 0.5 s", "move, all times"]
     maps = [np.asarray(axes.images[-1].get_array()) for axes in on_face.axes[:3]]
     assert maps[1] == pytest.approx(12 / 13 * np.array([[1, 1], [1, 1], [1, 2]]))
     voice_map = 16 / 17 * np.array([[1, 1], [1, 1.25]])  # the mean over four times, with double weight in the last
     assert maps[2] == pytest.approx((voice_map + 1) / 2)
     assert np.array_equal(on_face.axes[2].images[0].get_array(), np.full((8, 8), 100))
-    assert len(figures.attention_on_the_face.draw(Results(attention=without_images)).axes[0].images) == 1
-    for figure in (figures.attention_over_time.draw(Results()), figures.attention_on_the_face.draw(Results())):
+    assert len(figures.attention_on_the_face.draw(FigureInputs(attention=without_images)).axes[0].images) == 1
+    for figure in (
+        figures.attention_over_time.draw(FigureInputs()),
+        figures.attention_on_the_face.draw(FigureInputs()),
+    ):
         assert "o attention" in figure.axes[0].texts[0].get_text()
 
 

@@ -21,7 +21,7 @@ from lib.data.dataset import ClipDataset
 from lib.data.inputs import EncoderSettings
 from lib.model.heads import HeadOutput
 from lib.report import figures
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.tables import control_table
 from lib.streams import base, flow
@@ -105,12 +105,12 @@ def test_corruptions_cost_accuracy_where_they_act(clips: ClipDataset) -> None:
     table = control_table(named, str(robustness.INTACT), intact, np.arange(CLIPS), GROUP, Bootstrap(200, 0))
     corruptions = [{str(corruption): corruption for corruption in planted}[name] for name in table["control"]]
     table["corruption"], table["strength"] = zip(*corruptions, strict=True)
-    panels = {axes.get_xlabel(): axes for axes in figures.robustness.draw(Results(robustness=table), GROUP).axes}
+    panels = {axes.get_xlabel(): axes for axes in figures.robustness.draw(FigureInputs(robustness=table), GROUP).axes}
     assert [*panels][: len(robustness.CORRUPTIONS)] == [*robustness.CORRUPTIONS]
     lines = {line.get_label(): line.get_ydata() for line in panels["mouth covered (% of height)"].lines}
     assert lines["bright"] == pytest.approx([0, 0, 0])
     assert lines["mouth"][2] == pytest.approx(np.abs(intact[:, 1] - 127 / 255).mean(), abs=1e-4)
-    assert "robustness_clips is 0" in figures.robustness.draw(Results(), GROUP).axes[0].texts[0].get_text()
+    assert "robustness_clips is 0" in figures.robustness.draw(FigureInputs(), GROUP).axes[0].texts[0].get_text()
 
 
 class MeasuringNetwork(nn.Module):

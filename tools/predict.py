@@ -150,11 +150,11 @@ def print_predictions(
     predict = make_explainer(clips, arguments)
     predictions = predictor.many(clips, predict, arguments.workers)
     persons = arguments.person == ALL
-    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
+    names, origin = output.column_names(predictor.trained.targets, persons), output.describe_origin(predictor)
     if output_format == "table":
         predictions = (without(prediction, predictor.warnings) for prediction in predictions)
     options = {"header": True, "over_time": arguments.over_time, "persons": persons}
-    return output.write(predictions, names, output_format, sys.stdout, run, **options)
+    return output.write(predictions, names, output_format, sys.stdout, origin, **options)
 
 
 def write_file(
@@ -167,16 +167,16 @@ def write_file(
     out: Path = arguments.out
     check_writable("--out", out.parent)
     persons = arguments.person == ALL
-    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
+    names, origin = output.column_names(predictor.trained.targets, persons), output.describe_origin(predictor)
     predict = make_explainer(clips, arguments)
     with output.locked(out) as file:
-        before = output.read_before(out, file, names, run)
+        before = output.read_before(out, file, names, origin)
         todo = [clip for clip in clips if str(clip) not in before.clips]
         if len(todo) < len(clips):
             print(f"{out} contains {len(clips) - len(todo)} of {len(clips)} clips, which are skipped", file=sys.stderr)
         predictions = predictor.many(todo, predict, arguments.workers)
         options = {"header": not file.tell(), "over_time": False, "persons": persons}
-        return output.write(predictions, names, output_format, file, run, **options) or before.rejected
+        return output.write(predictions, names, output_format, file, origin, **options) or before.rejected
 
 
 def without(prediction: "Prediction", warnings: Sequence[str]) -> "Prediction":

@@ -30,7 +30,7 @@ RANDOM = "random"
 _COLUMNS = "targets", "order", "deleted", "target", "clips", "draws", "accuracy", "lowest", "highest"
 
 
-class Draws(NamedTuple):
+class RandomOrders(NamedTuple):
     """Number and seed of the random orders of cells."""
 
     number: int
@@ -108,7 +108,7 @@ def measure_deletion(
     """Return the accuracy of each target group without the most important cells, and without random cells."""
     fabric, network, repeats = context.fabric, context.network, context.settings.control_repeats
     fractions = [0.0, *sorted(set(context.settings.deleted)), 1.0]
-    orders = Draws(repeats, context.seed)
+    orders = RandomOrders(repeats, context.seed)
     predicted = delete(fabric, network, samples, importance, fractions, orders, batch_size=context.batch_size)
     tables = []
     for name, group in context.targets.items():
@@ -144,7 +144,7 @@ def delete(
     samples: Sequence[Sample],
     importance: RegionImportance,
     fractions: Sequence[float],
-    draws: Draws,
+    draws: RandomOrders,
     batch_size: int,
 ) -> dict[tuple[str, float], dict[str, list[np.ndarray]]]:
     """Return predictions (N, K) without the most important cells, by order, removed fraction and target group.

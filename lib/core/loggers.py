@@ -20,8 +20,11 @@ RUNS = "runs.json"
 _PROJECT = "apparent-personality"
 
 
-class Results(NamedTuple):
-    """What a run ends with. scores: by name, such as `test/traits/r2/mean`. figures: PNG files by name. model: model.pt."""
+class LoggedResults(NamedTuple):
+    """The results of a run that a logger receives.
+
+    scores: by name, such as `test/traits/r2/mean`. figures: PNG files by name. model: model.pt.
+    """
 
     scores: Mapping[str, float]
     figures: Mapping[str, Path]
@@ -46,7 +49,7 @@ class Logger:
         """Add an epoch to the curves, which have the names of the columns of plots/history.csv."""
         raise NotImplementedError
 
-    def log_results(self, results: Results) -> None:
+    def log_results(self, results: LoggedResults) -> None:
         """Add the results."""
         raise NotImplementedError
 
@@ -75,7 +78,7 @@ class TensorBoard(Logger):
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch)
 
-    def log_results(self, results: Results) -> None:
+    def log_results(self, results: LoggedResults) -> None:
         import numpy as np
         from PIL import Image
 
@@ -108,7 +111,7 @@ class Wandb(Logger):
     def log_epoch(self, values: Mapping[str, float], epoch: int) -> None:
         self._run.log(dict(values), step=epoch)
 
-    def log_results(self, results: Results) -> None:
+    def log_results(self, results: LoggedResults) -> None:
         import wandb
 
         self._run.summary.update(dict(results.scores))
@@ -138,7 +141,7 @@ class DvcLive(Logger):
             self._live.log_metric(name, value)
         self._live.make_summary()
 
-    def log_results(self, results: Results) -> None:
+    def log_results(self, results: LoggedResults) -> None:
         for name, value in results.scores.items():
             self._live.log_metric(name, value, plot=False)
         for name, path in results.figures.items():
@@ -170,7 +173,7 @@ class Mlflow(Logger):
         for name, value in values.items():
             self._client.log_metric(self.run, _rename(name), value, step=epoch)
 
-    def log_results(self, results: Results) -> None:
+    def log_results(self, results: LoggedResults) -> None:
         for name, value in results.scores.items():
             self._client.log_metric(self.run, _rename(name), value)
         for name, path in results.figures.items():
@@ -206,7 +209,7 @@ def begin_runs(names: Sequence[str], parameters: Mapping[str, Any]) -> list[Logg
     return loggers
 
 
-def log_results(names: Sequence[str], parameters: Mapping[str, Any], results: Results) -> None:
+def log_results(names: Sequence[str], parameters: Mapping[str, Any], results: LoggedResults) -> None:
     """Add the results to the last run of each logger, or to a new run without one."""
     path = LOG / RUNS
     runs = json.loads(path.read_text()) if path.is_file() else {}

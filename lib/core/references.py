@@ -22,7 +22,7 @@ _SPARSE = 4
 """Rows are read one by one if they are less than this fraction of all: 1 / 4."""
 
 
-class Reference(NamedTuple):
+class FileArray(NamedTuple):
     """An array (T, ...) of numbers in a file.
 
     offset: of its first byte in the file, for numbers that are stored in sequence without compression. key: name of the data
@@ -78,6 +78,10 @@ class Absent(NamedTuple):
         return np.broadcast_to(np.array(np.nan, self.dtype), self.shape)[index]
 
 
+_KINDS: dict[type, str] = {FileArray: "Reference", Absent: "Absent"}
+"""Names of the parts in a shard. Files of earlier versions have them, so they stay the same."""
+
+
 class Joined:
     """An array (T, ..., D) of several parts that are joined along the last axis, each in memory, in the shard, or in a file.
 
@@ -99,20 +103,20 @@ class Joined:
     @property
     def nbytes(self) -> int:
         """Return the bytes of the parts that a shard stores."""
-        return sum(part.nbytes for part in self.parts if not isinstance(part, Reference))
+        return sum(part.nbytes for part in self.parts if not isinstance(part, FileArray))
 
     @property
     def referenced_bytes(self) -> int:
         """Return the bytes of the parts that stay in the user's files."""
-        return sum(part.nbytes for part in self.parts if isinstance(part, Reference))
+        return sum(part.nbytes for part in self.parts if isinstance(part, FileArray))
 
     def store(self, name: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
         """Return the attributes and the arrays that a shard stores for the array `name`; `load` is the reverse."""
         parts: list[Any] = []
         arrays: dict[str, np.ndarray] = {}
         for number, part in enumerate(self.parts):
-            if isinstance(part, Reference | Absent):
-                parts.append({type(part).__name__: part})
+            if isinstance(part, FileArray | Absent):
+                parts.append({_KINDS[type(part)]: part})
             else:
                 parts.append(f"{name}.{number}")
                 arrays[parts[-1]] = part
@@ -132,16 +136,16 @@ def load(attributes: dict[str, Any], arrays: Mapping[str, Any]) -> dict[str, Joi
     return joined
 
 
-def _restore(part: Mapping[str, Sequence[Any]]) -> Reference | Absent:
-    if "Absent" in part:
-        shape, dtype, _ = part["Absent"]
+def _restore(part: Mapping[str, Sequence[Any]]) -> FileArray | Absent:
+    if _KINDS[Absent] in part:
+        shape, dtype, _ = part[_KINDS[Absent]]
         return Absent(tuple(shape), dtype)
-    path, sha256, shape, dtype, offset, key = part["Reference"]
-    return Reference(path, sha256, tuple(shape), dtype, offset, key)
+    path, sha256, shape, dtype, offset, key = part[_KINDS[FileArray]]
+    return FileArray(path, sha256, tuple(shape), dtype, offset, key)
 
 
 def _read(part: Any, index: Any) -> np.ndarray:
-    if isinstance(part, Reference | Absent):
+    if isinstance(part, FileArray | Absent):
         return part.read(index)
     return np.asarray(part[()][index])  # h5py selects rows slowly
 

@@ -16,7 +16,7 @@ from lib.streams.base import Kind, Steps
 
 
 @dataclass(frozen=True)
-class Draws:
+class AugmentationDraws:
     """The random draws for B clips.
 
     flipped: (B,) bool, whether to mirror the clip. steps: (B, 2), position of the crop in pixels, down and right from the
@@ -31,22 +31,24 @@ class Draws:
     shift: int
     changes: ClipChanges | None = None
 
-    def select(self, members: slice) -> "Draws":
+    def select(self, members: slice) -> "AugmentationDraws":
         """Return the draws for a slice of the clips."""
         changes = None if self.changes is None else self.changes.select(members)
         flipped, steps, gain, offset = (part[members] for part in (self.flipped, self.steps, self.gain, self.offset))
-        return Draws(flipped, steps, gain, offset, self.shift, changes)
+        return AugmentationDraws(flipped, steps, gain, offset, self.shift, changes)
 
 
-def draw(count: int, settings: Augment, generator: torch.Generator, changes: ClipChanges | None = None) -> Draws:
+def draw(
+    count: int, settings: Augment, generator: torch.Generator, changes: ClipChanges | None = None
+) -> AugmentationDraws:
     """Return the draws for `count` clips: mirrored with probability 0.5, shifted, light changed. `changes` are added."""
     even = torch.rand(count, 3, generator=generator)
     steps = torch.randint(0, 2 * settings.shift + 1, (count, 2), generator=generator)
     gain, offset = 1 + settings.contrast * (2 * even[:, 1] - 1), settings.brightness * (2 * even[:, 2] - 1)
-    return Draws((even[:, 0] < 0.5) & settings.mirror, steps, gain, offset, settings.shift, changes)
+    return AugmentationDraws((even[:, 0] < 0.5) & settings.mirror, steps, gain, offset, settings.shift, changes)
 
 
-def augment(batch: Sample, draws: Draws, kinds: Mapping[str, Kind]) -> Sample:
+def augment(batch: Sample, draws: AugmentationDraws, kinds: Mapping[str, Kind]) -> Sample:
     """Return the batch with augmented images (B, T, 3, H, W), flow (B, T, 2, H, W), audio and words.
 
     Points (B, T, P, 2) are transformed like the images or flow that the same encoder reads. Other vectors, and points
@@ -69,7 +71,9 @@ def find_image_size(read: Mapping[str, Steps], kinds: Mapping[str, Kind]) -> tup
     return next(((shape[-2], shape[-1]) for shape in shapes), None)
 
 
-def _augment_stream(steps: Steps, draws: Draws, name: str, kind: Kind, size: tuple[int, int] | None) -> Steps:
+def _augment_stream(
+    steps: Steps, draws: AugmentationDraws, name: str, kind: Kind, size: tuple[int, int] | None
+) -> Steps:
     if kind in ("pictures", "flow"):
         steps = steps._replace(values=_augment_images(steps.values, draws, kind))
     elif kind == "points" and size is not None:
@@ -82,7 +86,7 @@ def _augment_stream(steps: Steps, draws: Draws, name: str, kind: Kind, size: tup
     return mask_times(steps, changes.span.to(steps.times.device)) if (changes.span[:, 1] > 0).any() else steps
 
 
-def _augment_images(values: Tensor, draws: Draws, kind: Kind) -> Tensor:
+def _augment_images(values: Tensor, draws: AugmentationDraws, kind: Kind) -> Tensor:
     changes, device = draws.changes, values.device
     values = mirror_clips(values, draws.flipped.to(device), kind)
     if changes is not None and _turns(changes):
@@ -98,7 +102,7 @@ def _augment_images(values: Tensor, draws: Draws, kind: Kind) -> Tensor:
     return values
 
 
-def _augment_points(points: Tensor, draws: Draws, size: tuple[int, int]) -> Tensor:
+def _augment_points(points: Tensor, draws: AugmentationDraws, size: tuple[int, int]) -> Tensor:
     points = mirror_points(points, draws.flipped.to(points.device), size[1])
     if draws.changes is not None and _turns(draws.changes):
         turns = make_turns(draws.changes.angle, draws.changes.zoom)

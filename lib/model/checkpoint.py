@@ -23,8 +23,8 @@ from lib.streams import base
 from lib.streams.base import StreamInfo
 
 
-class Reference(NamedTuple):
-    """Reference values for the predictions of a target group, in the table's units.
+class LabelQuantiles(NamedTuple):
+    """Quantiles of the training labels of a target group and widths of prediction intervals, in the table's units.
 
     quantiles (101, K): 0 to 100 % of the training labels, NaN for a target without labels. half_widths (K,): of the
     intervals of lib/scoring/conformal.py, infinite without an interval; multiples of the scale for a head with a scale.
@@ -50,7 +50,7 @@ class TrainingSummary:
     clips: int | None = None
     seed: int = 0
     seconds: Sequence[float] = ()
-    references: Mapping[str, Reference] = field(default_factory=dict)
+    references: Mapping[str, LabelQuantiles] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
 
 
@@ -158,7 +158,7 @@ def _build_model(saved: dict[str, Any], device: torch.device) -> TrainedModel:
         clips,
         seed,
         seconds=saved.get("seconds", []),
-        references={name: Reference(**tensors) for name, tensors in saved.get("references", {}).items()},
+        references={name: LabelQuantiles(**tensors) for name, tensors in saved.get("references", {}).items()},
         ranges=saved.get("ranges", {}),
     )
     provenance = {"commit": saved.get("commit"), "commit_date": saved.get("commit_date")}

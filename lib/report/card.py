@@ -9,7 +9,7 @@ import pandas as pd
 from lib.core.clips import SYNTHETIC
 from lib.core.targets import TargetGroup, Targets
 from lib.report import ceilings, score_tables, words
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.report.provenance import format_commit
 from lib.report.verdict import describe_leakage, join, select_group
 from lib.scoring.bootstrap import MIN_VIDEOS
@@ -52,7 +52,7 @@ def make_card(
     groups: pd.DataFrame,
     robustness: pd.DataFrame,
     targets: Targets,
-    run: Run,
+    run: PipelineRun,
 ) -> str:
     """Return the card as Markdown, without its header.
 
@@ -107,7 +107,7 @@ def list_cautions(sources: Iterable[str], targets: Targets) -> list[str]:
     return [limits, *dict.fromkeys(note for note in notes if note)]
 
 
-def _describe_model(targets: Targets, run: Run) -> Iterator[str]:
+def _describe_model(targets: Targets, run: PipelineRun) -> Iterator[str]:
     commit = run.provenance["commit"]
     outputs = "; ".join(_describe_output(name, target_group) for name, target_group in targets.items())
     yield f"- Input: {words.describe_encoders(run.parameters['model'])}"

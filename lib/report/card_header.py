@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 
 from lib.core.targets import TargetGroup, Targets
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.report.verdict import select_group
 
 _SCORES = {"mae": "mean absolute error", "r2": "R²", "ccc": "CCC"}
@@ -16,7 +16,7 @@ _SUBSETS = {"all": "all clips", "unseen_videos": "clips of unseen videos"}
 _TASK = "video-classification"
 
 
-def make_header(scores: pd.DataFrame, targets: Targets, run: Run) -> str:
+def make_header(scores: pd.DataFrame, targets: Targets, run: PipelineRun) -> str:
     """Return the header between lines of three dashes. scores: table of data/scores.csv. targets: the predicted groups."""
     sources, encoders = list(run.data["sources"]), run.parameters["model"]["encoders"]
     read = [

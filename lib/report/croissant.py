@@ -18,7 +18,7 @@ from lib.report.corpora import BIASES, TO_FILL_IN, USES, find_corpus
 from lib.report.datasheet import LIMITS, describe_composition, describe_groups, describe_preprocessing
 from lib.report.licences import DATA_SETS
 from lib.report.methods import CITED_CORPORA
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.sources.listing import File
 
 TABLE = "clips.csv"
@@ -68,7 +68,12 @@ _CONFORMS = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissa
 
 
 def make_croissant(
-    clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, run: Run, table: Path, archives: Mapping[str, File]
+    clips: pd.DataFrame,
+    groups: pd.DataFrame,
+    targets: Targets,
+    run: PipelineRun,
+    table: Path,
+    archives: Mapping[str, File],
 ) -> dict[str, Any]:
     """Return the file's contents. Unknown facts, such as the licence of your own clips, are missing.
 
@@ -94,7 +99,9 @@ def make_croissant(
     }
 
 
-def _describe_responsibility(clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, run: Run) -> dict[str, Any]:
+def _describe_responsibility(
+    clips: pd.DataFrame, groups: pd.DataFrame, targets: Targets, run: PipelineRun
+) -> dict[str, Any]:
     """Return the fields of the Croissant RAI vocabulary, from the facts of the data sheet and the model card."""
     data, sources = run.data, list(run.data["sources"])
     compositions = (

@@ -11,7 +11,7 @@ from lib.regression.ridge import LIMIT
 from lib.report import words
 from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.lengths import tabulate_lengths
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.scoring.outliers import FAR, MOST, WIDEST
 
 _ANSWERS = (
@@ -28,7 +28,7 @@ def make_datasheet(
     groups: pd.DataFrame,
     outliers: pd.DataFrame,
     targets: Targets,
-    run: Run,
+    run: PipelineRun,
     streams: list[str],
 ) -> str:
     """Return the sheet as Markdown.

@@ -9,15 +9,15 @@ from lib.core.targets import Targets
 from lib.report import words
 from lib.report.corpora import BIASES, USES, find_corpus
 from lib.report.latex import escape
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 
 
-def describe_limitations(run: Run, targets: Targets, groups: pd.DataFrame) -> str:
+def describe_limitations(run: PipelineRun, targets: Targets, groups: pd.DataFrame) -> str:
     """Return the paragraph on limitations. groups: table of data/group_scores.csv."""
     return "\n".join(escape(sentence) for sentence in _list_limitations(run, targets, groups))
 
 
-def _list_limitations(run: Run, targets: Targets, groups: pd.DataFrame) -> Iterator[str]:
+def _list_limitations(run: PipelineRun, targets: Targets, groups: pd.DataFrame) -> Iterator[str]:
     yield "Labels are impressions of observers: they do not say what the people are like."
     if run.is_synthetic:
         yield "The clips are rendered, so the scores say nothing about real people."
@@ -34,7 +34,7 @@ def _list_limitations(run: Run, targets: Targets, groups: pd.DataFrame) -> Itera
     yield "Intervals describe one trained model; another seed, corpus, language or culture may give other results."
 
 
-def describe_ethics(run: Run) -> str:
+def describe_ethics(run: PipelineRun) -> str:
     """Return the paragraph on ethics: people, consent and distribution of each corpus, and how predictions may be used."""
     sentences = [
         f"{escape(source)}: {escape(part.strip('*'))}"

@@ -15,7 +15,7 @@ from lib.report.methods_inputs import (
     find_references,
     find_streams,
 )
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 from lib.report.provenance import format_commit, list_versions
 from lib.report.verdict import join
 
@@ -35,7 +35,7 @@ _OPTIMIZERS = {
 }
 
 
-def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> str:
+def describe_methods(run: PipelineRun, targets: Targets, comparisons: pd.DataFrame) -> str:
     """Return the paragraphs of the section. targets: the predicted groups; comparisons: table of data/comparisons.csv."""
     model = run.parameters["model"]
     references = find_references(model)
@@ -54,7 +54,7 @@ def describe_methods(run: Run, targets: Targets, comparisons: pd.DataFrame) -> s
     return "\n\n".join(rf"\paragraph{{{title}.}} {text}" for title, text in texts.items() if text)
 
 
-def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
+def _describe_data(run: PipelineRun, targets: Targets) -> Iterator[str]:
     data = run.data
     corpora = join(list(dict.fromkeys(CITED_CORPORA.get(name, escape(name)) for name in data["sources"])))
     yield f"We used {corpora}: {data['usable']} of {data['annotated']} annotated clips ({data['hours']:g} hours)."
@@ -64,7 +64,7 @@ def _describe_data(run: Run, targets: Targets) -> Iterator[str]:
         yield f"Targets ({escape(name)}) are {escape(join(group.columns))}, on a scale from {words.format_range(group)}."
 
 
-def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
+def _describe_model(run: PipelineRun, targets: Targets) -> Iterator[str]:
     model = run.parameters["model"]
     yield f"The model has {escape(words.describe_encoders(model).replace('`', ''))}"
     for name in model["use"]:
@@ -86,7 +86,7 @@ def _describe_model(run: Run, targets: Targets) -> Iterator[str]:
         yield f"The network has {weights / 1e6:.2f} million parameters."
 
 
-def _describe_training(run: Run, targets: Targets, streams: set[str]) -> Iterator[str]:
+def _describe_training(run: PipelineRun, targets: Targets, streams: set[str]) -> Iterator[str]:
     train = run.parameters["train"]
     losses = ", ".join(f"{group.loss} for {name}" for name, group in targets.items())
     name, rates = train["optimizer"], train["learning_rate"]
@@ -109,7 +109,7 @@ def _describe_baselines(comparisons: pd.DataFrame) -> Iterator[str]:
         yield f"Baselines: {escape('; '.join(described))}."
 
 
-def _describe_evaluation(run: Run, comparisons: pd.DataFrame) -> Iterator[str]:
+def _describe_evaluation(run: PipelineRun, comparisons: pd.DataFrame) -> Iterator[str]:
     resamples = run.parameters["evaluate"]["resamples"]
     yield f"Intervals (95 \\%) are percentile bootstraps over videos \\cite{{efron1993}} with {resamples} resamples."
     tested = comparisons[comparisons["p_holm"].notna() & (comparisons["subset"] == "all")]
@@ -147,7 +147,7 @@ def _describe_analyses(parameters: Mapping[str, Any], streams: set[str]) -> Iter
         yield "Robustness was measured on corrupted faces \\cite{hendrycks2019}, without retraining."
 
 
-def _describe_provenance(run: Run) -> Iterator[str]:
+def _describe_provenance(run: PipelineRun) -> Iterator[str]:
     commit = run.provenance["commit"]
     version = "Trained without git" if commit is None else f"Trained at commit {format_commit(commit, 12)}"
     yield f"{version}, on {escape(run.provenance['hardware'])}; {escape(list_versions(run.provenance))}."

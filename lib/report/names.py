@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.targets import TargetGroup, Targets
-from lib.report.figures import Results
+from lib.report.figures import FigureInputs
 
 MOST = 10
 """Largest number of targets of a group in a figure. Tables have all targets."""
@@ -17,7 +17,7 @@ _NAMES = "target", "kind", "group"
 _MARKDOWN = re.compile(r"([\\|*<`\[\]]|(?<!\w)_|_(?!\w)|&(?=[#\w]))")
 
 
-def prepare_figures(results: Results) -> Results:
+def prepare_figures(results: FigureInputs) -> FigureInputs:
     """Return the results for figures: the first MOST targets of each group, under names of up to 30 characters."""
     targets = {name: _limit(group) for name, group in results.targets.items()}
     columns = list(dict.fromkeys(column for group in targets.values() for column in group.columns))

@@ -76,7 +76,7 @@ class ReportFigure(NamedTuple):
     file: Path
 
 
-class Run(NamedTuple):
+class PipelineRun(NamedTuple):
     """A run of the pipeline.
 
     provenance, data: contents of data/provenance.json and metrics/data.json. split: the scored split. parameters, shipped:
@@ -113,7 +113,7 @@ def render_report(
     clips: pd.DataFrame,
     targets: Targets,
     figures: Sequence[ReportFigure],
-    run: Run,
+    run: PipelineRun,
     dpi: int,
 ) -> str:
     """Return the report's HTML.
@@ -169,7 +169,7 @@ def _describe_group(
     groups: pd.DataFrame,
     clips: pd.DataFrame,
     target_group: TargetGroup,
-    run: Run,
+    run: PipelineRun,
 ) -> dict[str, Any]:
     """Return the template's variables for a target group; the tables contain only rows of this group."""
     subsets: dict[str, dict[str, Any] | None] = {}
@@ -214,7 +214,7 @@ def shrink_png(path: Path) -> None:
     palette.save(path, optimize=True)
 
 
-def _describe_setup(run: Run) -> dict[str, str]:
+def _describe_setup(run: PipelineRun) -> dict[str, str]:
     commit, data = run.provenance["commit"], run.data
     return {
         "Model": words.describe_encoders(run.parameters["model"]).replace("`", ""),
@@ -230,7 +230,7 @@ def _describe_setup(run: Run) -> dict[str, str]:
     }
 
 
-def _list_limits(run: Run, targets: Targets) -> list[str]:
+def _list_limits(run: PipelineRun, targets: Targets) -> list[str]:
     notes = [
         note
         for target_group in targets.values()

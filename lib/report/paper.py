@@ -10,7 +10,7 @@ from lib.report.citations import find_cited, format_items
 from lib.report.discussion import describe_ethics, describe_limitations
 from lib.report.latex import escape
 from lib.report.methods import describe_methods
-from lib.report.page import Run
+from lib.report.page import PipelineRun
 
 _BEGIN = r"""% Written by the pipeline; copy plots/ before you edit it. In plots/paper, twice: pdflatex paper
 \documentclass[10pt,twocolumn]{article}
@@ -67,7 +67,7 @@ class PaperFigure(NamedTuple):
 def make_paper(
     figures: Sequence[PaperFigure],
     headlines: Mapping[str, Sequence[str]],
-    run: Run,
+    run: PipelineRun,
     targets: Targets,
     comparisons: pd.DataFrame,
     groups: pd.DataFrame,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.face_template import TEMPLATE as TEMPLATE
-from lib.report.figures import ClipAttention, Results
+from lib.report.figures import ClipAttention, FigureInputs
 from lib.report.figures._read import ImportanceMaps, MeanAttention, Sample, SampleArray
 from lib.report.settings import FacesMode, NamesMode
 
@@ -69,7 +69,7 @@ class Privacy:
         aligned = {name for name, settings in encoders.items() if "faces" in settings["reads"]}
         return cls(faces, names, frozenset({"faces", *aligned}))
 
-    def hide(self, results: Results) -> Results:
+    def hide(self, results: FigureInputs) -> FigureInputs:
         """Return the results of a run without faces and names of clips, as far as the settings require."""
         if self.faces != "show":
             results = replace(

@@ -25,11 +25,11 @@ from lib.sources import listing
 class RunResults:
     """The inputs of all documents: `results` for the figures, and the tables that no figure uses."""
 
-    results: figures.Results
+    results: figures.FigureInputs
     groups: pd.DataFrame
     comparisons: pd.DataFrame
     outliers: pd.DataFrame
-    run: page.Run
+    run: page.PipelineRun
 
     @property
     def targets(self) -> Targets:
@@ -47,7 +47,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
         sample_clips, important = read.read_samples(samples), read.read_importance(importance)
     with h5py.File(files.AUGMENTED) as augmented:
         augmented_clips = read.read_samples(augmented)
-    results = figures.Results(
+    results = figures.FigureInputs(
         history=_read_table(files.HISTORY),
         clips=read_clip_table(files.CLIPS),
         predictions=predictions,
@@ -81,7 +81,7 @@ def load_results(split: str, targets: Targets) -> RunResults:
     same_persons = describe_same_persons(_read_table(files.SAME_PERSON), parameters, data, split)
     shipped, lengths = read_yaml(files.SHIPPED_PARAMETERS), json.loads(files.LENGTHS.read_text())
     cues = None if results.cue_scores.empty else results.cue_scores
-    run = page.Run(
+    run = page.PipelineRun(
         provenance, data, split, parameters, shipped, same_persons, cost=run_cost, lengths=lengths, cues=cues
     )
     groups, comparisons, outliers = map(_read_table, (files.GROUP_SCORES, files.COMPARISONS, files.OUTLIERS))
@@ -129,7 +129,7 @@ def log_results(loaded: RunResults, drawn: list[page.ReportFigure]) -> None:
     rows = scores[(scores["predictor"] == "model") & (scores["subset"] == "all")].dropna(subset="value")
     named = {f"{loaded.run.split}/{row.targets}/{row.score}/{row.target}": row.value for row in rows.itertuples()}
     pictures = {f"figures/{Path(figure.targets, figure.file.stem).as_posix()}": figure.file for figure in drawn}
-    results = loggers.Results({name: float(value) for name, value in named.items()}, pictures, files.MODEL)
+    results = loggers.LoggedResults({name: float(value) for name, value in named.items()}, pictures, files.MODEL)
     loggers.log_results(parameters["train"]["loggers"], parameters, results)
 
 

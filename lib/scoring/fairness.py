@@ -12,7 +12,7 @@ from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, count_videos, interval_
 from lib.scoring.scores import prepend_mean
 
 
-class Run(NamedTuple):
+class ModelPredictions(NamedTuple):
     """Predictions and half the widths of their intervals (N, K) of one trained model; infinite without an interval."""
 
     predicted: np.ndarray
@@ -50,7 +50,9 @@ def choose_pair(labels: np.ndarray, videos: np.ndarray, person_groups: np.ndarra
     return max(means, key=means.__getitem__), min(means, key=means.__getitem__)
 
 
-def compare_settings(settings: Mapping[str, Sequence[Run]], clips: ComparedClips, bootstrap: Bootstrap) -> pd.DataFrame:
+def compare_settings(
+    settings: Mapping[str, Sequence[ModelPredictions]], clips: ComparedClips, bootstrap: Bootstrap
+) -> pd.DataFrame:
     """Return a row for each setting, measure and target ("mean" and each column).
 
     settings: by name, a run for each seed; the others are compared with the first setting. Measures:
@@ -79,7 +81,7 @@ def compare_settings(settings: Mapping[str, Sequence[Run]], clips: ComparedClips
     return table[["setting", "seeds", *(name for name in table if name not in ("setting", "seeds"))]]
 
 
-def _list_terms(run: Run, clips: ComparedClips) -> np.ndarray:
+def _list_terms(run: ModelPredictions, clips: ComparedClips) -> np.ndarray:
     """Return the terms (N, 3, K, 6) of all clips and of each group of the pair: label known, label, signed error, absolute
     error, label inside the interval, interval known."""
     has_label = np.isfinite(clips.actual)

@@ -23,7 +23,7 @@ from lib.scoring.tables import ScoredClips, comparison_table, group_table, headl
 from lib.streams.base import ABOUT
 
 
-class Results(NamedTuple):
+class ScoreTables(NamedTuple):
     """The tables of `lib.scoring.tables` for all target groups, with a first column `targets`."""
 
     scores: pd.DataFrame
@@ -32,7 +32,7 @@ class Results(NamedTuple):
     split_scores: pd.DataFrame
 
 
-def write(results: Results, split: str) -> None:
+def write(results: ScoreTables, split: str) -> None:
     """Write the tables, and the headline to metrics/scores.json under the name of the scored split."""
     write_csv(SCORES, results.scores)
     write_csv(COMPARISONS, results.comparisons)
@@ -74,7 +74,7 @@ def score_all(
     persons: pd.DataFrame,
     vectors: Mapping[str, pd.DataFrame],
     options: Options,
-) -> Results:
+) -> ScoreTables:
     """Return the scores of the model and of the baselines, for each target group.
 
     persons: a row for each clip, a column for each kind of group of persons. vectors: inputs of the ridge regressions,
@@ -84,7 +84,7 @@ def score_all(
         _score_group(evaluation, name, target_group, predicted, persons, vectors=vectors, options=options)
         for name, target_group in evaluation.trained.targets.items()
     ]
-    return Results(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
+    return ScoreTables(*(pd.concat(parts) for parts in zip(*tables, strict=True)))
 
 
 def weigh_labels(actual: np.ndarray, error_variance: np.ndarray, columns: Sequence[str]) -> np.ndarray:
@@ -108,7 +108,7 @@ def _score_group(
     persons: pd.DataFrame,
     vectors: Mapping[str, pd.DataFrame],
     options: Options,
-) -> Results:
+) -> ScoreTables:
     """Return the tables of one target group."""
     training, scored_clips, columns = evaluation.tables["training"], evaluation.scored_clips, target_group.columns
     actual = select_labels(scored_clips, target_group)
@@ -140,4 +140,4 @@ def _score_group(
         group_table(scored, persons.loc[scored_clips["clip"]][labelled]),
         split_table(splits, target_group, options.bootstrap),
     )
-    return Results(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))
+    return ScoreTables(*(table.assign(targets=name)[["targets", *table.columns]] for table in tables))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from lib.core.estimates import find_interval, percentile
 from lib.core.targets import INTERVAL_LEVEL, TargetGroup
-from lib.model.checkpoint import Reference, TrainedModel
+from lib.model.checkpoint import LabelQuantiles, TrainedModel
 from lib.model.heads import HeadOutput, find_head
 from lib.serving.scores import Estimate, Labels
 
@@ -33,7 +33,7 @@ def estimate(
 
 
 def estimate_group(
-    group: TargetGroup, reference: Reference | None, values: HeadOutput, level: float = INTERVAL_LEVEL
+    group: TargetGroup, reference: LabelQuantiles | None, values: HeadOutput, level: float = INTERVAL_LEVEL
 ) -> dict[str, Estimate]:
     """Return a group's estimates by column, given its values (K,) in units of its range, and the intervals' level."""
     scores, standard_deviation, _ = values.from_unit(group)

@@ -108,13 +108,13 @@ def write_tables(by_clip: Sequence[Sequence["Prediction"]], predictor: "Predicto
     from lib.serving import output
 
     persons = predictor.person == "all"
-    names, run = output.column_names(predictor.trained.targets, persons), output.describe_run(predictor)
+    names, origin = output.column_names(predictor.trained.targets, persons), output.describe_origin(predictor)
     predictions = [remove_folder(prediction) for of_clip in by_clip for prediction in of_clip]
     with (to / "scores.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
-        output.write(predictions, names, "csv", file, run, header=True, over_time=False, persons=persons)
+        output.write(predictions, names, "csv", file, origin, header=True, over_time=False, persons=persons)
     if any(prediction.windows for prediction in predictions):
         with (to / "windows.csv").open("w", newline="", encoding="utf-8", errors=output.ERRORS) as file:
-            output.write_windows(predictions, names, file, run, persons=persons)
+            output.write_windows(predictions, names, file, origin, persons=persons)
     tables = sorted(to.glob("*.csv"))
     return [*tables, *sorted(path for path in to.iterdir() if path.suffix in (".png", ".mp4"))]
 

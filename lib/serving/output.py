@@ -26,18 +26,18 @@ ERRORS = "surrogateescape"
 
 
 @dataclass(frozen=True)
-class Run:
+class PredictionOrigin:
     """The origin of predictions, which must be equal in one file: the start of the model's sha256, and the options."""
 
     model: str
     options: str
 
 
-def describe_run(predictor: "Predictor") -> Run:
+def describe_origin(predictor: "Predictor") -> PredictionOrigin:
     """Return the checksum of the model's file or folder and the options that change scores."""
     checksum = _checksum(predictor.path)
     window = "" if predictor.window is None else f"{predictor.window:g}"
-    return Run(checksum[:12], f"person={predictor.person} window={window} min_seen={predictor.min_seen:g}")
+    return PredictionOrigin(checksum[:12], f"person={predictor.person} window={window} min_seen={predictor.min_seen:g}")
 
 
 def _checksum(model: Path) -> str:
@@ -65,7 +65,7 @@ def write(
     names: Names,
     form: str,
     file: TextIO,
-    run: Run,
+    origin: PredictionOrigin,
     header: bool,
     over_time: bool,
     persons: bool = False,
@@ -86,11 +86,11 @@ def write(
     for prediction in predictions:
         any_rejected |= bool(prediction.rejected)
         if form == "csv":
-            writer.writerow(to_cells(prediction, names) | asdict(run))
+            writer.writerow(to_cells(prediction, names) | asdict(origin))
             for window in prediction.windows if over_time else ():
-                writer.writerow(window_cells(prediction, window, names) | asdict(run))
+                writer.writerow(window_cells(prediction, window, names) | asdict(origin))
         elif form == "jsonl":
-            file.write(json.dumps(to_json(prediction) | asdict(run)) + "\n")
+            file.write(json.dumps(to_json(prediction) | asdict(origin)) + "\n")
         else:
             file.write(prediction.to_text(over_time))
         if prediction.person is None or prediction.person.number == prediction.person.count:
@@ -99,7 +99,7 @@ def write(
 
 
 def write_windows(
-    predictions: Iterable[Prediction], names: Names, file: TextIO, run: Run, persons: bool = False
+    predictions: Iterable[Prediction], names: Names, file: TextIO, origin: PredictionOrigin, persons: bool = False
 ) -> None:
     """Write a CSV file with a row for each window of each prediction. persons: write PERSON_COLUMNS too."""
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
@@ -108,7 +108,7 @@ def write_windows(
     writer.writeheader()
     for prediction in predictions:
         for window in prediction.windows:
-            writer.writerow(window_cells(prediction, window, names) | asdict(run))
+            writer.writerow(window_cells(prediction, window, names) | asdict(origin))
 
 
 def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
@@ -173,7 +173,7 @@ def _lock_holder(file: TextIO) -> str:
     return "another process"
 
 
-def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
+def read_before(path: Path, file: TextIO, names: Names, origin: PredictionOrigin) -> Before:
     """Return the finished clips of an earlier run, and remove an incomplete last row or clip.
 
     Raises InputError if the file has other contents, or predictions of another model or with other options.
@@ -188,10 +188,10 @@ def read_before(path: Path, file: TextIO, names: Names, run: Run) -> Before:
     if not all(expected <= row.keys() for row in rows):
         raise InputError(f"--out {path} contains no predictions of this model; choose another file, or remove this one")
     for field in ("model", "options"):
-        if other := next((row[field] for row in rows if row[field] != getattr(run, field)), None):
+        if other := next((row[field] for row in rows if row[field] != getattr(origin, field)), None):
             raise InputError(
                 f"--out {path} contains predictions with another {field} ({other}); this run has"
-                f" {getattr(run, field)}: choose another file, or remove this one"
+                f" {getattr(origin, field)}: choose another file, or remove this one"
             )
     return Before(any(row["rejected"] for row in rows), {row["clip"] for row in rows})
 

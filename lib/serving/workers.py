@@ -139,12 +139,12 @@ def predict_upload(predictor: "Predictor", clip: Path, max_seconds: float) -> di
 
 def describe_model(predictor: "Predictor") -> dict[str, Any]:
     """Return what the service reports about its model: checksum, options, targets, training, streams, warnings, versions."""
-    from lib.serving.output import describe_run
+    from lib.serving.output import describe_origin
 
     trained = predictor.trained
     targets = {name: {"columns": group.columns, "range": list(group.range)} for name, group in trained.targets.items()}
     description = {
-        **asdict(describe_run(predictor)),
+        **asdict(describe_origin(predictor)),
         "targets": targets,
         "corpora": list(trained.training.corpora),
         "training_seconds": list(trained.training.seconds),

@@ -12,7 +12,7 @@ from lib.core import references, resume
 from lib.core.artifacts import ARCHIVES
 from lib.core.errors import InputError, SettingError
 from lib.core.folders import walk_files
-from lib.core.references import Reference
+from lib.core.references import FileArray
 from lib.streams import _places
 
 PT = ".pt"
@@ -29,7 +29,7 @@ class Vectors(NamedTuple):
 
     times: np.ndarray
     values: np.ndarray
-    locate: Callable[[], Reference | None] = lambda: None
+    locate: Callable[[], FileArray | None] = lambda: None
 
 
 class Files(NamedTuple):
@@ -71,7 +71,7 @@ def read_clip(path: Path, clip: str) -> Vectors | None:
     else:
         times = opened.get(times_key)
     stored = np.asarray(entry)
-    locate: Callable[[], Reference | None] = (
+    locate: Callable[[], FileArray | None] = (
         partial(_places.find_dataset, path, entry, stored)
         if isinstance(entry, h5py.Dataset)
         else partial(_places.find_npz_entry, path, opened.zip, name, stored)  # type: ignore[attr-defined]

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 
 from lib.core import resume
-from lib.core.references import Reference
+from lib.core.references import FileArray
 
 
-def find_dataset(path: Path, dataset: h5py.Dataset, values: np.ndarray) -> Reference | None:
+def find_dataset(path: Path, dataset: h5py.Dataset, values: np.ndarray) -> FileArray | None:
     """Return the place of an HDF5 data set with these values; None for one of another file, such as an external link."""
     if dataset.file.filename != str(path) or dataset.is_virtual or dataset.external:
         return None
@@ -20,7 +20,7 @@ def find_dataset(path: Path, dataset: h5py.Dataset, values: np.ndarray) -> Refer
     return reference if offset is None or _is_right(reference, values) else reference._replace(offset=None)
 
 
-def find_npz_entry(path: Path, archive: zipfile.ZipFile, name: str, values: np.ndarray) -> Reference | None:
+def find_npz_entry(path: Path, archive: zipfile.ZipFile, name: str, values: np.ndarray) -> FileArray | None:
     """Return the place of an array in an NPZ file; None if it is compressed."""
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED:
@@ -35,7 +35,7 @@ def find_npz_entry(path: Path, archive: zipfile.ZipFile, name: str, values: np.n
     return reference if _is_right(reference, values) else None
 
 
-def find_tensor(path: Path, tensor: Any) -> Reference | None:
+def find_tensor(path: Path, tensor: Any) -> FileArray | None:
     """Return the place of a tensor (T, ...) that was read from a file of PyTorch; None if it isn't stored in sequence."""
     import torch
 
@@ -59,12 +59,12 @@ def _find_content(file: Any, info: zipfile.ZipInfo) -> int:
     return info.header_offset + 30 + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
 
 
-def _refer(path: Path, values: np.ndarray, offset: int | None, key: str = "") -> Reference:
+def _refer(path: Path, values: np.ndarray, offset: int | None, key: str = "") -> FileArray:
     """Return a reference to values (T, ...) or (D,), one vector."""
-    return Reference(str(path), resume.hash_unchanged(path), np.atleast_2d(values).shape, values.dtype.str, offset, key)
+    return FileArray(str(path), resume.hash_unchanged(path), np.atleast_2d(values).shape, values.dtype.str, offset, key)
 
 
-def _is_right(reference: Reference, values: np.ndarray) -> bool:
+def _is_right(reference: FileArray, values: np.ndarray) -> bool:
     """Return whether reading at the place gives these values, bit for bit."""
     end = (reference.offset or 0) + reference.nbytes
     if end > Path(reference.path).stat().st_size:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.core.errors import SettingError, prefix_errors
 from lib.core.targets import RELIABILITY, Targets
-from lib.data.augment import Draws, augment, draw
+from lib.data.augment import AugmentationDraws, augment, draw
 from lib.data.batch import Sample
 from lib.data.changes import Mixture, draw_changes, draw_mixture
 from lib.data.dataset import ClipDataset
@@ -146,7 +146,11 @@ class Epoch:
             yield self._parts(members, samples, draws, draw_mixture(settings.augment, next(rngs)))
 
     def _parts(
-        self, members: list[int], samples: Iterator[tuple[Sample, float]], draws: Draws, mixture: Mixture | None
+        self,
+        members: list[int],
+        samples: Iterator[tuple[Sample, float]],
+        draws: AugmentationDraws,
+        mixture: Mixture | None,
     ) -> Iterator[Part]:
         data, rank, world, start = self._data, self._fabric.global_rank, self._fabric.world_size, 0
         for part in split_batches([members], data.settings.accumulate):

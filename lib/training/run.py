@@ -22,7 +22,7 @@ from lib.core.targets import INTERVAL_LEVEL, TargetGroup
 from lib.data.dataset import ClipDataset
 from lib.data.shard_cache import read_clips
 from lib.model import checkpoint, infer
-from lib.model.checkpoint import Ranges, Reference, TrainingSummary
+from lib.model.checkpoint import LabelQuantiles, Ranges, TrainingSummary
 from lib.model.committee import Committee
 from lib.model.heads import HeadOutput
 from lib.model.network import Network
@@ -166,7 +166,7 @@ def build_network(job: TrainingJob) -> Network:
 def save_model(
     job: TrainingJob,
     weights: Mapping[str, Tensor],
-    references: Mapping[str, Reference],
+    references: Mapping[str, LabelQuantiles],
     provenance: Mapping[str, object],
     path: Path,
 ) -> None:
@@ -227,7 +227,7 @@ def make_reference(
     predicted: HeadOutput,
     videos: np.ndarray,
     level: float = INTERVAL_LEVEL,
-) -> Reference:
+) -> LabelQuantiles:
     """Return what a group's predictions are compared with: the training labels, and the errors on the validation clips,
     whose labels are `actual`; all (N, K) in units of the range. videos (N,): of the validation clips. level: of the
     prediction intervals."""
@@ -237,7 +237,7 @@ def make_reference(
     widths = conformal.compute_half_widths(actual, predicted.mean, videos, predicted.scale, level)
     if predicted.scale is None:  # otherwise multiples of the scale, without a unit
         widths = widths * group.span
-    return Reference(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
+    return LabelQuantiles(torch.from_numpy(group.from_unit(quantiles)), torch.from_numpy(widths))
 
 
 def measure_ranges(training: pd.DataFrame, streams: Mapping[str, StreamInfo]) -> Ranges:

@@ -16,7 +16,7 @@ from lib.core.targets import TargetGroup
 from lib.report import fairness
 from lib.scoring.bootstrap import Bootstrap
 from lib.scoring.conformal import compute_half_widths
-from lib.scoring.fairness import ComparedClips, Run, choose_pair, compare_settings
+from lib.scoring.fairness import ComparedClips, ModelPredictions, choose_pair, compare_settings
 from lib.scoring.predictions import check_same_clips
 from tools.predictors import Sources, find_target_group
 
@@ -56,7 +56,7 @@ def show_fair(
     )
     runs = {
         setting: [
-            Run(
+            ModelPredictions(
                 table.loc[reference.index, "predicted"].to_numpy(float),
                 table.loc[reference.index, "width"].to_numpy(float),
             )

@@ -37,7 +37,7 @@ _TRIES = 1000
 
 
 @dataclass
-class Results:
+class ServiceAnswers:
     """What clients saw: answers by status, seconds from the first try to the answer by clip, memory in MiB, lost clips."""
 
     statuses: collections.Counter[int] = field(default_factory=collections.Counter)
@@ -105,9 +105,9 @@ def _answers(port: int) -> bool:
         return False
 
 
-def send_clips(service: psutil.Process, port: int, clip: Path, count: int, clients: int) -> Results:
+def send_clips(service: psutil.Process, port: int, clip: Path, count: int, clients: int) -> ServiceAnswers:
     """Send a clip `count` times by several clients; return what they saw."""
-    results, content = Results(), clip.read_bytes()
+    results, content = ServiceAnswers(), clip.read_bytes()
     finished = itertools.count(1)
     interval = max(1, count // 10)
 
@@ -126,7 +126,7 @@ def send_clips(service: psutil.Process, port: int, clip: Path, count: int, clien
     return results
 
 
-def _send_until_answered(port: int, content: bytes, results: Results) -> bool:
+def _send_until_answered(port: int, content: bytes, results: ServiceAnswers) -> bool:
     """Return whether a clip was predicted."""
     for _ in range(_TRIES):
         answer = requests.post(
@@ -154,7 +154,7 @@ def measure_memory(service: psutil.Process) -> float:
     return total / 2**20
 
 
-def print_results(results: Results, seconds: float) -> None:
+def print_results(results: ServiceAnswers, seconds: float) -> None:
     """Print what clients saw as a table."""
     rows = {
         "clips, lost": f"{len(results.seconds)}, {results.lost}",

@@ -12,7 +12,7 @@ from lib.core.registry import list_members
 from lib.core.targets import TargetGroup
 from lib.report.figures import _read as read
 from lib.report.figures._base import COLOURS as COLOURS
-from lib.report.figures._base import Results as Results
+from lib.report.figures._base import FigureInputs as FigureInputs
 from lib.report.figures._base import hide_axes as hide_axes
 from lib.report.figures._base import is_empty as is_empty
 from lib.report.figures._base import make_figure as make_figure
@@ -23,8 +23,8 @@ __all__ = [
     "COLOURS",
     "FIGURES",
     "ClipAttention",
+    "FigureInputs",
     "FigureModule",
-    "Results",
     "draw_all",
     "fit_to_paper",
     "hide_axes",
@@ -45,8 +45,8 @@ class FigureModule(Protocol):
     `lib.report.page.SECTIONS`, or headline. ORDER: sort key of the figures of the report.
 
     draw(results) is called once in a run; draw(results, group) is called once for each target group, with only the group's
-    results. It returns a matplotlib figure and uses no input except `results` (`Results`). If there is nothing to draw, it
-    returns `make_empty_figure(REASON)`. Colours, panels and helpers that figures share are in `_base`.
+    results. It returns a matplotlib figure and uses no input except `results` (`FigureInputs`). If there is nothing to draw,
+    it returns `make_empty_figure(REASON)`. Colours, panels and helpers that figures share are in `_base`.
 
     applies_to(group), optional: returns whether a target group has this figure; the default is True. applies(results),
     optional: returns whether a run has this figure, for figures of parts that few models have; the default is True.
@@ -78,7 +78,7 @@ def is_drawn(module: Any, group: TargetGroup | None) -> bool:
     return not hasattr(module, "applies_to") or bool(module.applies_to(group))
 
 
-def make_caption(module: Any, results: Results, group: TargetGroup | None) -> str:
+def make_caption(module: Any, results: FigureInputs, group: TargetGroup | None) -> str:
     """Return a figure's caption with the sentence about this run."""
     if not hasattr(module, "describe"):
         return str(module.CAPTION)
@@ -86,7 +86,7 @@ def make_caption(module: Any, results: Results, group: TargetGroup | None) -> st
     return f"{module.CAPTION} {text}".rstrip()
 
 
-def draw_all(results: Results, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
+def draw_all(results: FigureInputs, group: TargetGroup | None) -> Iterator[tuple[str, Figure]]:
     """Yield the name and the figure of each figure of a target group, given the group's results.
 
     If `group` is None, yield the figures that are drawn once in a run.

@@ -48,7 +48,7 @@ def _no_rows() -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Results:
+class FigureInputs:
     """The inputs of all figures.
 
     They are the tables plots/history.csv, data/clips.csv, data/predictions.csv, data/scores.csv, data/split_scores.csv,
@@ -89,7 +89,7 @@ class Results:
     layer_weights: pd.DataFrame = field(default_factory=_no_rows)
     map: pd.DataFrame = field(default_factory=_no_rows)
 
-    def select_targets(self, targets: str) -> "Results":
+    def select_targets(self, targets: str) -> "FigureInputs":
         """Return the results of one target group, or all results for ""."""
         if not targets:
             return self

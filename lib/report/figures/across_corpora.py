@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import ceilings, words
-from lib.report.figures._base import COLOURS, Results, draw_intervals, wrap_name
+from lib.report.figures._base import COLOURS, FigureInputs, draw_intervals, wrap_name
 from lib.scoring.ceilings import CEILING
 from lib.scoring.corpus_scores import DROP, SCORES, TRAINING, WITHIN
 
@@ -22,12 +22,12 @@ _LOOKS = {TRAINING: ("o", COLOURS[0], "trained on the training clips"), WITHIN: 
 _LABELS = {"pearson": "r", "spearman": "ρ"}
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether a corpus was scored on its own."""
     return not results.corpus_scores.empty
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     table = results.corpus_scores
     rows = table["predictor"].map(words.name_predictor) + " on " + table["corpus"]
     bounds = table[table["predictor"] == CEILING]
@@ -56,7 +56,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the model's mean r on each corpus, and its drop."""
     if not applies(results):
         return ""

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, make_empty_figure
+from lib.report.figures._base import FigureInputs, make_empty_figure
 
 SECTION, ORDER = "attention", 230
 CAPTION = (
@@ -13,7 +13,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     clips = list(results.attention.items())
     if not clips:
         return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")

@@ -7,7 +7,7 @@ images. For an encoder without images, the mean over time is drawn over the midd
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, wrap_name
+from lib.report.figures._base import FigureInputs, draw_overlay, hide_axes, make_empty_figure, wrap_name
 from lib.report.figures._read import ClipAttention
 
 _PICTURES = 6  # number of evenly spaced images of an encoder
@@ -20,7 +20,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     clips = results.attention
     maps = {name: _maps(clip) for name, clip in clips.items()}
     if not any(maps.values()):

@@ -6,7 +6,7 @@ attention.
 
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import COLOURS, Results, make_empty_figure, wrap_name
+from lib.report.figures._base import COLOURS, FigureInputs, make_empty_figure, wrap_name
 
 SECTION, ORDER = "attention", 210
 CAPTION = (
@@ -16,7 +16,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     clips = results.attention
     if not any(clip.looks for clip in clips.values()):
         return make_empty_figure("no attention weights: the fusion has none, or analyse.attention_clips is 0")

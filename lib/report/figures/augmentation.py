@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, hide_axes, make_empty_figure
+from lib.report.figures._base import FigureInputs, hide_axes, make_empty_figure
 from lib.report.figures._read import Sample, SampleArray
 
 SECTION, ORDER = "samples", 145
@@ -17,12 +17,12 @@ CAPTION = (
 )
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether a change of images or audio is on."""
     return len(results.augmented) > 1
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     rows = results.augmented
     if len(rows) < 2:
         return make_empty_figure("no augmentation changes images or audio")
@@ -41,7 +41,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def describe(results: Results) -> str:
+def describe(results: FigureInputs) -> str:
     """Return the number of changes."""
     return f"Here {len(results.augmented) - 1} changes are shown." if len(results.augmented) > 1 else ""
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.core.clips import NO_ANNOTATION, NO_FILE, SPLITS
-from lib.report.figures._base import COLOURS, Results, make_figure
+from lib.report.figures._base import COLOURS, FigureInputs, make_figure
 
 SECTION, ORDER = "data", 20
 CAPTION = (
@@ -19,7 +19,7 @@ CAPTION = (
 _REASONS = 5  # number of reasons that are listed at a step; all others are summed up
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     steps, of_splits = count_by_step(results.data, results.lost)
     if not any(reasons for *_, reasons in steps):
         steps = [("annotated, verified and with every stream", steps[-1][1], {})]
@@ -42,7 +42,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def describe(results: Results) -> str:
+def describe(results: FigureInputs) -> str:
     """Return the number of lost clips."""
     used, annotated = sum(count_by_step(results.data, results.lost)[1].values()), results.data["annotated"]
     lost = f"{annotated - used} of {annotated} annotated clips were" if used < annotated else "no clip was"

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, make_empty_figure, make_figure
+from lib.report.figures._base import FigureInputs, make_empty_figure, make_figure
 
 SECTION, ORDER = "results", 110
 CAPTION = "Confusion matrix of the largest fraction: rows are labels, columns predictions. On the diagonal both agree."
@@ -17,7 +17,7 @@ def applies_to(group: TargetGroup) -> bool:
     return group.head == "softmax"
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     predictions = results.predictions
     actual, predicted = (
         predictions.pivot(index="clip", columns="target", values=values)[group.columns]

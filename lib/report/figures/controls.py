@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_forest, make_empty_figure
+from lib.report.figures._base import FigureInputs, draw_forest, make_empty_figure
 from lib.report.words import name_accuracy
 
 SECTION, ORDER = "needs", 150
@@ -15,7 +15,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     if results.controls.empty:
         return make_empty_figure("not measured: analyse.control_clips is 0")
     table = results.controls[results.controls["loss"].notna()]
@@ -24,7 +24,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return draw_forest(table, "control", "loss", group, label + (f", mean of {repeats} draws" if repeats > 1 else ""))
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the largest mean loss."""
     if results.controls.empty:
         return ""

@@ -7,7 +7,7 @@ from lib.core.targets import TargetGroup
 from lib.report.figures._base import (
     COLOURS,
     PANELS_PER_ROW,
-    Results,
+    FigureInputs,
     draw_intervals,
     legend_below,
     make_grid,
@@ -26,12 +26,12 @@ CAPTION = (
 _MAPS = (("occlusion", COLOURS[0], "o", -0.2), ("centre", COLOURS[1], "D", 0.0), ("shuffled", COLOURS[2], "s", 0.2))
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether marks of people exist for the scored clips."""
     return not results.cue_scores.empty
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     table = results.cue_scores
     table = table.assign(row=table["stream"] + ", " + table["kind"] + ": " + table["score"])
     names, targets = list(dict.fromkeys(table["row"])), list(dict.fromkeys(table["target"]))
@@ -55,7 +55,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the number of maps with more energy inside than the centre and the shuffled map."""
     if not applies(results):
         return ""

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import (
     COLOURS,
-    Results,
+    FigureInputs,
     label_left,
     legend_below,
     make_empty_figure,
@@ -24,7 +24,7 @@ CAPTION = (
 _RANDOM = "random"
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     if results.deletion.empty:
         return make_empty_figure("not measured: no stream has a spatial grid, or analyse.importance_clips is 0")
     figure, panels = make_panels(group)

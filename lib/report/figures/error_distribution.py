@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, make_figure
+from lib.report.figures._base import COLOURS, FigureInputs, make_figure
 from lib.report.words import format_range
 
 SECTION, ORDER = "results", 70
@@ -14,7 +14,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
     figure, axes = make_figure(max(3, 1.1 * len(group.columns)), 3)
     errors = [rows["predicted"] - rows["actual"] for _, rows in _by_target(labelled, group)]

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_forest
+from lib.report.figures._base import FigureInputs, draw_forest
 from lib.report.words import name_accuracy
 
 SECTION, ORDER = "needs", 155
@@ -17,12 +17,12 @@ _MOST = 12  # number of measures in the figure, in addition to all groups
 _INTACT, _GROUP = "intact", "group "
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether the importance of named measures was measured."""
     return not results.feature_importance.empty
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     table = results.feature_importance
     table = table[table["control"] != _INTACT]
     means = table[table["target"] == "mean"].sort_values("loss", ascending=False)["control"]
@@ -34,7 +34,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return draw_forest(rows, "control", "loss", group, label)
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the measure with the largest mean loss."""
     if not applies(results):
         return ""

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure, title_column
+from lib.report.figures._base import COLOURS, FigureInputs, hide_axes, make_empty_figure, title_column
 from lib.report.words import format_range
 
 SECTION, ORDER = "features", 130
@@ -18,7 +18,7 @@ CAPTION = (
 _VIDEOS = len(COLOURS)
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     if results.map.empty:
         return make_empty_figure("not drawn: analyse.map_clips is 0")
     labels = results.clips.set_index("clip")[[*group.columns]]
@@ -58,7 +58,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the rate of nearest neighbours from the same video, for the last vectors drawn."""
     table = results.map
     if table.empty or not np.isfinite(table["same_video"].iloc[-1]):

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import ceilings, words
-from lib.report.figures._base import COLOURS, Results, draw_intervals
+from lib.report.figures._base import COLOURS, FigureInputs, draw_intervals
 from lib.scoring.bootstrap import MIN_VIDEOS
 
 SECTION, ORDER = "headline", 10
@@ -17,7 +17,7 @@ CAPTION = (
 _LOOKS = {"all": (-0.15, "o", COLOURS[0]), "unseen_videos": (0.15, "D", COLOURS[1])}
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     scores = results.scores[results.scores["target"] == "mean"]
     predictors = words.select_headline_predictors(scores["predictor"].unique())
     figure = Figure(figsize=(4.6, 1.1 + 0.26 * len(predictors)), layout="constrained")  # legible on a phone
@@ -43,6 +43,6 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the explanation of the weights, if labels are weighted, and of the ceilings, if they are known."""
     return " ".join(filter(None, [words.describe_weighting(results.scores), ceilings.explain(results.scores)]))

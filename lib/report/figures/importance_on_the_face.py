@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure, title_column, wrap_name
+from lib.report.figures._base import FigureInputs, draw_overlay, hide_axes, make_empty_figure, title_column, wrap_name
 
 SECTION, ORDER = "importance", 160
 CAPTION = (
@@ -17,7 +17,7 @@ CAPTION = (
 TITLES = {"occlusion": "occlusion", "integrated_gradients": "integrated gradients"}
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     cells = {(method, stream): maps for (_, method, stream), maps in results.importance.cells.items()}
     if not cells:
         return make_empty_figure("not measured: no stream has a spatial grid, or analyse.importance_clips is 0")

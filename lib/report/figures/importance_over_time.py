@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report.figures._base import (
     COLOURS,
-    Results,
+    FigureInputs,
     label_left,
     legend_below,
     make_empty_figure,
@@ -24,7 +24,7 @@ CAPTION = (
 _LINES = dict(zip(TITLES, ("-", "--"), strict=True))
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     changes_by_stream = {(method, stream): changes for (_, method, stream), changes in results.importance.times.items()}
     if not changes_by_stream:
         return make_empty_figure("not measured: no stream has several steps, or analyse.importance_clips is 0")

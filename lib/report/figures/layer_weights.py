@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lib.report.figures._base import COLOURS, PANELS_PER_ROW, Results, make_grid, wrap_name
+from lib.report.figures._base import COLOURS, PANELS_PER_ROW, FigureInputs, make_grid, wrap_name
 
 SECTION, ORDER = "features", 128
 CAPTION = (
@@ -17,12 +17,12 @@ CAPTION = (
 )
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether an encoder learns weights of layers."""
     return not results.layer_weights.empty
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     panels = list(results.layer_weights.groupby(["encoder", "stream"], sort=False))
     across = PANELS_PER_ROW // 2
     figure, grid = make_grid(len(panels), across, lambda rows, columns: (2.6 * columns, 2.3 * rows), share=False)
@@ -42,7 +42,7 @@ def _name_layer(names: tuple[int, ...], place: float, _: int | None) -> str:
     return str(names[int(place)]) if 0 <= place < len(names) else ""
 
 
-def describe(results: Results) -> str:
+def describe(results: FigureInputs) -> str:
     """Return the layer with the highest weight of each encoder and stream."""
     if not applies(results):
         return ""

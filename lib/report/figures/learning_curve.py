@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import offset_copy
 
 from lib.report import ceilings
-from lib.report.figures._base import COLOURS, SPLIT_STYLES, Results
+from lib.report.figures._base import COLOURS, SPLIT_STYLES, FigureInputs
 from lib.report.words import name_accuracy
 
 SECTION, ORDER = "results", 40
@@ -22,7 +22,7 @@ _STYLES = "-", "--", "-.", (0, (1, 1))
 _MEANS = {"training": "grey", "validation": "black"}  # colours of means over targets
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     history, targets = results.history, results.targets
     figure = Figure(figsize=(8.5, 8), layout="constrained")
     loss, accuracy_panel, r2, ccc = figure.subplots(2, 2).flat
@@ -62,7 +62,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def _find_ceiling(results: Results, name: str, score: str) -> float:
+def _find_ceiling(results: FigureInputs, name: str, score: str) -> float:
     """Return the ceiling of the mean over a group's targets on the scored split, NaN if it is unknown."""
     return ceilings.find(results.scores[results.scores["targets"] == name], score)
 
@@ -73,7 +73,7 @@ def _format_tick(value: float, _: int | None = None) -> str:
     return f"{value:.3g}" if round(digit) in (1, 2, 5) else ""
 
 
-def describe(results: Results) -> str:
+def describe(results: FigureInputs) -> str:
     """Return the best epoch and its losses."""
     row = results.history.loc[results.history["validation_loss"].idxmin()]
     losses = f"training {row['training_loss']:.4g}, validation {row['validation_loss']:.4g}"

@@ -9,7 +9,7 @@ from lib.report import ceilings
 from lib.report.figures._base import (
     COLOURS,
     PANELS_PER_ROW,
-    Results,
+    FigureInputs,
     draw_intervals,
     legend_below,
     make_grid,
@@ -27,12 +27,12 @@ _MOST = 16  # number of measures in the figure
 _SIDES = (("label", COLOURS[0], "o", -0.15), ("model", COLOURS[1], "D", 0.15))
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether the run has a stream of named measures."""
     return not results.lens.empty
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     table = results.lens
     names = choose_features(table)
     figure, grid = make_grid(
@@ -65,7 +65,7 @@ def choose_features(table: pd.DataFrame) -> list[str]:
     return table.assign(size=table["r"].abs()).groupby("feature")["size"].max().nlargest(_MOST).index.tolist()
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return how similar the two sides of the lens are over all measures, for the mean of the targets."""
     if not applies(results):
         return ""

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from lib.report.figures._base import Results, draw_overlay, hide_axes, make_empty_figure
+from lib.report.figures._base import FigureInputs, draw_overlay, hide_axes, make_empty_figure
 from lib.report.figures._read import EncoderAttention
 
 SECTION, ORDER = "attention", 200
@@ -15,7 +15,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     all_encoders = results.mean_attention.encoders
     encoders = {
         name: encoder_attention
@@ -56,7 +56,7 @@ def draw(results: Results) -> Figure:
     return figure
 
 
-def describe(results: Results) -> str:
+def describe(results: FigureInputs) -> str:
     """Return the rank correlation of each encoder's attention with that of the shuffled network, as a sentence."""
     medians = {
         name: float(np.nanmedian(encoder.correlations)) for name, encoder in results.mean_attention.encoders.items()

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, legend_below, title_column
+from lib.report.figures._base import COLOURS, FigureInputs, legend_below, title_column
 from lib.report.words import name_predictor
 
 SECTION, ORDER = "needs", 157
@@ -23,12 +23,12 @@ _GROUP = "group "
 _STYLES = (*zip(COLOURS, ("-", "--", ":", "-."), strict=False),)
 
 
-def applies(results: Results) -> bool:
+def applies(results: FigureInputs) -> bool:
     """Return whether partial dependence was measured."""
     return not results.partial_dependence.empty
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     table = results.partial_dependence
     names, models = choose_features(table), list(dict.fromkeys(table["model"]))
     figure = Figure(figsize=(1.6 + 1.7 * len(group.columns), 0.8 + 1.35 * len(names)), layout="constrained")
@@ -66,7 +66,7 @@ def choose_features(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in chosen]
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return which features are shown, and the largest range of a curve of the model."""
     if not applies(results):
         return ""

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from lib.core.targets import TargetGroup
 from lib.report import ceilings
 from lib.report.figures._base import (
-    Results,
+    FigureInputs,
     draw_identity_line,
     format_title,
     label_left,
@@ -23,7 +23,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
     clips = labelled.groupby("seen")["clip"].nunique()
     figure, panels = make_panels(group)
@@ -37,7 +37,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return a sentence with the highest and the lowest correlation of a target."""
     values = {target: _find_score(results, "pearson", target) for target in group.columns}
     defined = {target: value for target, value in values.items() if np.isfinite(value)}
@@ -48,7 +48,7 @@ def describe(results: Results, group: TargetGroup) -> str:
     return text.replace("-", "−")
 
 
-def _format_scores(results: Results, target: str) -> str:
+def _format_scores(results: FigureInputs, target: str) -> str:
     """Return R² and Pearson's r with their ceilings as text, without undefined values."""
     values = {label: _find_score(results, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
     bounds = {label: ceilings.find(results.scores, score, target) for label, score in (("R²", "r2"), ("r", "pearson"))}
@@ -60,7 +60,7 @@ def _format_scores(results: Results, target: str) -> str:
     return "\n".join(lines).replace("-", "−")
 
 
-def _find_score(results: Results, score: str, target: str) -> float:
+def _find_score(results: FigureInputs, score: str, target: str) -> float:
     table = results.scores
     if table.empty:
         return float("nan")

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import ceilings
-from lib.report.figures._base import Results, draw_forest, make_empty_figure
+from lib.report.figures._base import FigureInputs, draw_forest, make_empty_figure
 
 SECTION, ORDER = "features", 120
 CAPTION = (
@@ -15,7 +15,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     if results.probes.empty:
         return make_empty_figure(
             "no probe: its penalty is chosen on validation clips, and the corpus has no validation clips"
@@ -28,7 +28,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return draw_forest(table, "features", "r2", group, "R² (in brackets: width of the vector)", bounds)
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return explanations of "as loaded" and of the ceilings, as far as the figure has them."""
     if results.probes.empty:
         return ""

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, draw_identity_line, format_title, label_left, make_panels
+from lib.report.figures._base import COLOURS, FigureInputs, draw_identity_line, format_title, label_left, make_panels
 from lib.report.words import CALIBRATION, format_range
 
 SECTION, ORDER = "results", 90
@@ -15,7 +15,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     scores = results.scores
     labelled = results.predictions.dropna(subset="actual")
     chosen = (scores["subset"] == "all") & (scores["predictor"] == "model")

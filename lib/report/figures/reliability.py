@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, draw_identity_line, format_title, label_left, make_panels
+from lib.report.figures._base import COLOURS, FigureInputs, draw_identity_line, format_title, label_left, make_panels
 from lib.report.words import format_range
 from lib.scoring.bootstrap import MIN_VIDEOS, Bootstrap, resample, sum_by_video
 
@@ -20,7 +20,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
     figure, panels = make_panels(group)
     for target, axes in panels.items():

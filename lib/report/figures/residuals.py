@@ -6,7 +6,7 @@ Lines show the mean difference and the limits of agreement, at 1.96 standard dev
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import Results, format_title, label_left, legend_below, make_panels, scatter_clips
+from lib.report.figures._base import FigureInputs, format_title, label_left, legend_below, make_panels, scatter_clips
 from lib.report.words import format_range
 
 SECTION, ORDER = "results", 80
@@ -17,7 +17,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
     figure, panels = make_panels(group)
     for target, axes in panels.items():

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, make_empty_figure
+from lib.report.figures._base import COLOURS, FigureInputs, make_empty_figure
 from lib.report.words import describe_corruption, name_accuracy
 
 SECTION, ORDER = "robustness", 190
@@ -18,7 +18,7 @@ _INTACT = "intact"
 _ACROSS = 4  # number of panels per row
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     if results.robustness.empty:
         return make_empty_figure("not measured: the model reads no faces, or analyse.robustness_clips is 0")
     table = results.robustness[results.robustness["corruption"] != _INTACT]
@@ -47,7 +47,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the largest mean loss."""
     if results.robustness.empty:
         return ""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import COLOURS, Results, hide_axes, make_empty_figure
+from lib.report.figures._base import COLOURS, FigureInputs, hide_axes, make_empty_figure
 from lib.report.figures._read import Sample, SampleArray
 from lib.report.words import format_range
 
@@ -25,7 +25,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results) -> Figure:
+def draw(results: FigureInputs) -> Figure:
     clips, predictions, targets = results.samples, results.predictions, results.targets
     pictures = list(dict.fromkeys(name for clip in clips.values() for name in clip.pictures))
     sound = list(dict.fromkeys(name for clip in clips.values() for name in clip.sound))

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
 from lib.report import ceilings
-from lib.report.figures._base import SPLIT_STYLES, Results, draw_intervals
+from lib.report.figures._base import SPLIT_STYLES, FigureInputs, draw_intervals
 from lib.report.words import name_accuracy
 from lib.scoring.bootstrap import MIN_VIDEOS
 
@@ -16,7 +16,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     scores = results.split_scores
     targets = ["mean", *group.columns] if len(group.columns) > 1 else group.columns
     figure = Figure(figsize=(max(4.5, 1.1 * len(targets)), 5), layout="constrained")
@@ -41,7 +41,7 @@ def draw(results: Results, group: TargetGroup) -> Figure:
     return figure
 
 
-def describe(results: Results, group: TargetGroup) -> str:
+def describe(results: FigureInputs, group: TargetGroup) -> str:
     """Return the mean R² of each split."""
     table = results.split_scores
     means = table[(table["score"] == "r2") & (table["target"] == "mean")].dropna(subset="value").set_index("split")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lib.core.targets import TargetGroup
-from lib.report.figures._base import SPLIT_STYLES, Results, format_title, label_left, legend_below, make_panels
+from lib.report.figures._base import SPLIT_STYLES, FigureInputs, format_title, label_left, legend_below, make_panels
 from lib.report.words import format_range
 
 _BINS = 20  # over a target's range
@@ -18,7 +18,7 @@ CAPTION = (
 )
 
 
-def draw(results: Results, group: TargetGroup) -> Figure:
+def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     clips = results.clips
     labelled = clips.dropna(subset=group.columns, how="all")
     names = ["clip", "split", "target", "actual"]  # a target may have any of our names
