@@ -548,7 +548,7 @@ def test_ablate_compares_fairness_settings(
         women = rows["clip"].map(persons.set_index("clip")["gender"]) == "female"
         rows["predicted"] = 0.5 - 0.1 * women * (train["fairness"] != "none") + 0.01 * train["seed"]
         splits = [rows.assign(split=split) for split in ("test", "validation")]
-        return pd.concat(splits).assign(seen=rows["video"].str.len() > 3, scale=np.nan).to_csv(index=False)
+        return pd.concat(splits).assign(video_in_training=rows["video"].str.len() > 3, scale=np.nan).to_csv(index=False)
 
     monkeypatch.setattr(dvc.api, "read", predict)
     main(monkeypatch, "--fair", "--seeds", "0", "1")

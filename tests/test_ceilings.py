@@ -256,7 +256,7 @@ def test_figures_of_epochs_and_of_predictions_have_ceilings() -> None:
         target="warm", actual=scored.actual[:, 0], predicted=scored.predictions["model"][:, 0]
     )
     one = RELIABLE.model_copy(update={"columns": ["warm"]})
-    results = FigureInputs(scores=scores, predictions=rows.assign(seen=scored.seen))
+    results = FigureInputs(scores=scores, predictions=rows.assign(video_in_training=scored.video_in_training))
     (text,) = figures.FIGURES["predicted_against_actual"].draw(results, one).axes[0].texts
     assert re.fullmatch(r"R² = −?0\.\d\d \(ceiling 0\.64\)\nr = 0\.\d\d \(ceiling 0\.80\)", text.get_text())
 

@@ -96,7 +96,9 @@ def test_colours_differ_for_colour_blind_readers() -> None:
 def make_predictions(videos: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"clip": [f"c{index}" for index in range(40)], "video": np.arange(40) % videos})
-    return rows.assign(target="warm", actual=rng.uniform(0, 1, 40), predicted=rng.uniform(0, 1, 40), seen=True)
+    return rows.assign(
+        target="warm", actual=rng.uniform(0, 1, 40), predicted=rng.uniform(0, 1, 40), video_in_training=True
+    )
 
 
 def test_reliability_interval_contains_the_mean_label() -> None:
@@ -255,7 +257,7 @@ def test_tick_labels_of_narrow_panels_do_not_overlap_on_paper() -> None:
 def test_legend_names_only_drawn_kinds_of_videos() -> None:
     rng = np.random.default_rng(0)
     rows = [
-        {"clip": f"{number}", "target": target, "seen": False, "actual": actual, "predicted": actual}
+        {"clip": f"{number}", "target": target, "video_in_training": False, "actual": actual, "predicted": actual}
         for target in TRAITS
         for number, actual in enumerate(rng.uniform(size=10))
     ]

@@ -29,7 +29,7 @@ from lib.serving.results import Estimate, Person, Prediction, Values, Window, to
 from tests.conftest import ROOT
 
 ODD_NAME = os.fsdecode(b"caf\xe9.mp4")
-ORIGIN = PredictionOrigin("0123456789ab", "person=main window= min_seen=0.5")
+ORIGIN = PredictionOrigin("0123456789ab", "person=main window= min_usable=0.5")
 
 
 def make_group(*columns: str) -> TargetGroup:
@@ -69,7 +69,7 @@ def test_clip_names_that_are_not_utf8_are_resumed(tmp_path: Path, suffix: str) -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("model", "ba9876543210"), ("options", "person=left window= min_seen=0.5")]
+    ("field", "value"), [("model", "ba9876543210"), ("options", "person=left window= min_usable=0.5")]
 )
 def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str, value: str) -> None:
     write_predictions(tmp_path / "scores.csv", ["a.mp4"])
@@ -79,7 +79,7 @@ def test_file_of_another_model_or_options_is_rejected(tmp_path: Path, field: str
     ):
         write_predictions(tmp_path / "scores.csv", ["b.mp4"], other)
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
-    assert [(row["clip"], row["seen"], row["model"]) for row in rows] == [("a.mp4", "0.750", ORIGIN.model)]
+    assert [(row["clip"], row["usable fraction"], row["model"]) for row in rows] == [("a.mp4", "0.750", ORIGIN.model)]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
@@ -176,7 +176,7 @@ def test_windows_are_rows_with_times() -> None:
     file = io.StringIO()
     output.write([prediction], NAMES, "csv", file, ORIGIN, True, True)
     rows = list(csv.DictReader(io.StringIO(file.getvalue())))
-    assert [(row["start"], row["end"], row["seen"], row["rejected"]) for row in rows] == [
+    assert [(row["start"], row["end"], row["usable fraction"], row["rejected"]) for row in rows] == [
         ("", "", "0.500", ""),
         ("1.000", "3.000", "0.000", "faces: found in 0% of the frames"),
     ]
@@ -254,14 +254,13 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
     assert "Traceback" in caplog.text
 
 
-def test_check_seen_rejects_clips_with_few_usable_parts() -> None:
+def test_clips_with_few_usable_parts_are_rejected() -> None:
     half = Values({}, {"faces": 1.0, "audio": 0.0}, [])
     poor = Values({}, {"faces": 0.5, "audio": 0.0}, [])
-    assert average_usable_fraction([half.seen, poor.seen]) == pytest.approx(
-        0.75
-    )  # the mean ignores streams that the clip does not have
+    fraction = average_usable_fraction([half.usable_fractions, poor.usable_fractions])
+    assert fraction == pytest.approx(0.75)  # the mean ignores streams that the clip does not have
     check_usable_fraction(0.5, 0.5, 4, 8, "")
     with pytest.raises(
-        InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_seen is 50 %\); .*: no face$"
+        InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_usable is 50 %\); .*: no face$"
     ):
         check_usable_fraction(0.12, 0.5, 1, 8, "no face")

@@ -40,7 +40,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ScoredClips(actual, predictions_of_models, videos, is_seen, group, Bootstrap(100, 0)), gender
         )
         rows = CLIPS_AND_VIDEOS.loc[CLIPS_AND_VIDEOS.index.repeat(len(group.columns))].assign(
-            seen=True, target=group.columns * 60
+            video_in_training=True, target=group.columns * 60
         )
         rows = rows.assign(actual=actual.ravel(), predicted=actual.ravel() + 0.1)
         for table, rows_of_group in zip(tables.values(), (scores, comparisons, person_scores, rows), strict=True):

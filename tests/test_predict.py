@@ -202,7 +202,7 @@ def test_long_clip_score_is_the_mean_of_its_windows(
     window_scores = [
         window.targets["traits"]["openness"].score if window.targets else None for window in prediction.windows
     ]
-    usable_fractions = [window.seen for window in prediction.windows]
+    usable_fractions = [window.usable_fraction for window in prediction.windows]
     assert usable_fractions == pytest.approx([2 / 3, 2 / 3, 1 / 2, 0, 1 / 2], abs=0.1)  # without audio throughout
     assert prediction.windows[3].rejected
     assert window_scores[3] is None

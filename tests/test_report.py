@@ -48,7 +48,9 @@ def make_results(name: str, group: TargetGroup) -> tuple[pd.DataFrame, pd.DataFr
         actual, predictions_of_models, test["video"].to_numpy(), is_seen, group, Bootstrap(100, 0)
     )
     persons = pd.DataFrame({"gender": np.tile(["female", "male"], 30)})
-    rows = test.loc[test.index.repeat(count)].assign(split="test", seen=np.repeat(is_seen, count), targets=name)
+    rows = test.loc[test.index.repeat(count)].assign(
+        split="test", video_in_training=np.repeat(is_seen, count), targets=name
+    )
     rows = rows.assign(target=group.columns * 60, actual=actual.ravel(), predicted=predicted.ravel())
     scores = tables.score_table(scored_clips).assign(targets=name)
     return rows, scores, tables.group_table(scored_clips, persons).assign(targets=name)

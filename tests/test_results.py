@@ -23,11 +23,17 @@ def predict(name: str, score: float = 0.4, **changes: object) -> Prediction:
         "traits": {"openness": Estimate(score, 0.2, 0.6, 40.0), "calm": Estimate(0.5, None, None, None)},
         "mood": {"calm": Estimate(3.0, None, None, None, 0.7)},
     }
-    values = {"targets": targets, "rejected": "", "warnings": ("2 cuts", "<dark>"), "seen": 0.9, "labels": LABELS}
+    values = {
+        "targets": targets,
+        "rejected": "",
+        "warnings": ("2 cuts", "<dark>"),
+        "usable_fraction": 0.9,
+        "labels": LABELS,
+    }
     return Prediction(Path(name), **(values | changes))  # type: ignore[arg-type]
 
 
-REJECTED = predict("b<.mp4", targets={}, rejected="faces: found in 0% of the frames", warnings=(), seen=0.0)
+REJECTED = predict("b<.mp4", targets={}, rejected="faces: found in 0% of the frames", warnings=(), usable_fraction=0.0)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
@@ -82,7 +88,7 @@ def test_notebook_shows_the_figure_and_escapes_texts() -> None:
 def test_json_contains_no_training_labels() -> None:
     windows = (Window(0.0, 2.0, {}, 0.0, "no face"),)
     assert list(output.to_json(predict("a.mp4", windows=windows))) == [
-        "clip", "targets", "rejected", "warnings", "windows", "seen",
+        "clip", "targets", "rejected", "warnings", "windows", "usable_fraction",
     ]  # fmt: skip
 
 

@@ -47,7 +47,9 @@ def test_clips_named_like_missing_values_are_kept(tmp_path: Path) -> None:
     rows = pd.DataFrame(
         {"clip": NAMES_LIKE_NAN, "video": NAMES_LIKE_NAN, "corpus": "NA", "split": "test", "shard": "s", "file": ""}
     )
-    rows = rows.assign(seen=False, targets="traits", target="openness", actual=0.5, predicted=0.25, reason="")
+    rows = rows.assign(
+        video_in_training=False, targets="traits", target="openness", actual=0.5, predicted=0.25, reason=""
+    )
     rows.to_csv(tmp_path / "clips.csv", index=False)
     table = read_clip_table(tmp_path / "clips.csv")
     assert table["clip"].tolist() == table["video"].tolist() == NAMES_LIKE_NAN

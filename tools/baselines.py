@@ -113,12 +113,16 @@ def score_baselines(
         splits = training, test, validation, columns, vectors
         fitted = baselines.predict(*splits, options["trees"], options["attributes"])
         parts.append(fitted | baselines.predict_presence(training, test, group))
-        tests.append(test.assign(seen=baselines.is_video_in_training(training, test)))
+        tests.append(test.assign(video_in_training=baselines.is_video_in_training(training, test)))
     names = [name for name in parts[0] if all(name in fitted for fitted in parts)]
     joined = {name: np.concatenate([fitted[name] for fitted in parts]) for name in names}
     predictions, clipped = baselines.clip_predictions(joined, group.range)
     test = pd.concat(tests, ignore_index=True)
-    actual, videos, is_in_training = test[columns].to_numpy(float), test["video"].to_numpy(), test["seen"].to_numpy()
+    actual, videos, is_in_training = (
+        test[columns].to_numpy(float),
+        test["video"].to_numpy(),
+        test["video_in_training"].to_numpy(),
+    )
     scored = ScoredClips(actual, predictions, videos, is_in_training, group, Bootstrap(options["resamples"], 0))
     return replace(scored, clipped=clipped, error_variance=read_error_variance(test, columns))
 

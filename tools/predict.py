@@ -55,7 +55,7 @@ def main() -> None:
         from lib.serving.predictor import Predictor
 
     predictor = Predictor(
-        arguments.model, person=arguments.person, window=arguments.window, min_seen=arguments.min_seen
+        arguments.model, person=arguments.person, window=arguments.window, min_usable=arguments.min_usable
     )
     gc.freeze()
     gc.enable()
@@ -116,7 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="names of clips in the files of --explain (figures.names of params.yaml, or clip)",
     )  # fmt: skip
     parser.add_argument(
-        "--min-seen", type=float, default=0.5, metavar="FRACTION",
+        "--min-usable", type=float, default=0.5, metavar="FRACTION",
         help="reject a clip if a smaller fraction of its time steps can be used, for instance has a face (%(default)s)",
     )  # fmt: skip
     return parser

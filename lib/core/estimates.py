@@ -42,16 +42,16 @@ def average_windows(
     return mean, np.sqrt(np.average(scales**2 + (means - mean) ** 2, 0, weights))
 
 
-def check_usable_fraction(usable_fraction: float, min_seen: float, usable: int, windows: int, reason: str) -> None:
-    """Raise InputError if less than the fraction `min_seen` of a clip could be used.
+def check_usable_fraction(usable_fraction: float, min_usable: float, usable: int, windows: int, reason: str) -> None:
+    """Raise InputError if less than the fraction `min_usable` of a clip could be used.
 
     usable, windows: numbers of usable and of all windows. reason: why a window could not be used, or ''.
     """
-    if usable_fraction < min_seen:
+    if usable_fraction < min_usable:
         window_count = f", {usable} of its {windows} windows" if windows > 1 else ""
         raise InputError(
-            f"only {100 * usable_fraction:.0f} % of the clip can be used{window_count} (min_seen is {100 * min_seen:.0f} %)"
-            + (f"; first reason: {reason}" if reason else "")
+            f"only {100 * usable_fraction:.0f} % of the clip can be used{window_count}"
+            f" (min_usable is {100 * min_usable:.0f} %)" + (f"; first reason: {reason}" if reason else "")
         )
 
 

@@ -145,11 +145,11 @@ def select_labels(table: pd.DataFrame, target_group: TargetGroup) -> np.ndarray:
 
 
 def tabulate_predictions(evaluation: Evaluation, predicted: Predictions) -> pd.DataFrame:
-    """Return a row for each clip and target: clip, video, corpus, split, seen, targets, target, actual, predicted,
-    scale.
+    """Return a row for each clip and target: clip, video, corpus, split, video_in_training, targets, target, actual,
+    predicted, scale.
 
-    seen: whether the training split has clips of the same video. targets: the target group. scale: the predicted standard
-    deviation of the label; empty for heads without one.
+    video_in_training: whether the training split has clips of the same video. targets: the target group. scale: the
+    predicted standard deviation of the label; empty for heads without one.
     """
     tables = []
     for name, target_group in evaluation.trained.targets.items():
@@ -161,7 +161,7 @@ def tabulate_predictions(evaluation: Evaluation, predicted: Predictions) -> pd.D
             is_in_training = np.repeat(
                 is_video_in_training(evaluation.tables["training"], table), len(target_group.columns)
             )
-            rows = rows.assign(seen=is_in_training, targets=name, target=target_group.columns * len(table))
+            rows = rows.assign(video_in_training=is_in_training, targets=name, target=target_group.columns * len(table))
             actual = select_labels(table, target_group)
             scales = np.full_like(mean, np.nan) if scale is None else scale
             tables.append(rows.assign(actual=actual.ravel(), predicted=mean.ravel(), scale=scales.ravel()))

@@ -31,17 +31,17 @@ class ScoredClips:
     """The labels of one target group and the predictions that are scored.
 
     actual (N, K): the labels, NaN where unknown; each clip has at least one. predictions: arrays (N, K) by predictor, among
-    them "model" and "mean_predictor". videos (N,): the clips' videos. seen (N,): whether the training split has clips of the
-    same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's prediction
-    intervals; None if it has none. clipped: by predictor, arrays (N, K) that mark the predictions that were clipped to the
-    targets' range. error_variance (N, K): of the labels, NaN where unknown, for their reliability; None if no clip has any.
-    weights (N, K): of the labels in the scores and comparisons, None for equal weights.
+    them "model" and "mean_predictor". videos (N,): the clips' videos. video_in_training (N,): whether the training split
+    has clips of the same video. bootstrap: of all intervals and tests. half_widths (N, K): half the widths of the model's
+    prediction intervals; None if it has none. clipped: by predictor, arrays (N, K) that mark the predictions that were
+    clipped to the targets' range. error_variance (N, K): of the labels, NaN where unknown, for their reliability; None if
+    no clip has any. weights (N, K): of the labels in the scores and comparisons, None for equal weights.
     """
 
     actual: np.ndarray
     predictions: Mapping[str, np.ndarray]
     videos: np.ndarray
-    seen: np.ndarray
+    video_in_training: np.ndarray
     target_group: TargetGroup
     bootstrap: Bootstrap
     half_widths: np.ndarray | None = None
@@ -51,14 +51,22 @@ class ScoredClips:
 
     def subsets(self) -> Iterator[tuple[str, "ScoredClips"]]:
         """Yield the name and the clips of each subset that isn't empty: all clips, clips of seen and of unseen videos."""
-        for name, members in (("all", self.seen | True), ("seen_videos", self.seen), ("unseen_videos", ~self.seen)):
+        for name, members in (
+            ("all", self.video_in_training | True),
+            ("seen_videos", self.video_in_training),
+            ("unseen_videos", ~self.video_in_training),
+        ):
             if members.any():
                 yield name, self.select(members)
 
     def select(self, members: np.ndarray) -> "ScoredClips":
         """Return the clips with a true value in `members` (N,)."""
         predictions = {name: values[members] for name, values in self.predictions.items()}
-        arrays = {"actual": self.actual[members], "videos": self.videos[members], "seen": self.seen[members]}
+        arrays = {
+            "actual": self.actual[members],
+            "videos": self.videos[members],
+            "video_in_training": self.video_in_training[members],
+        }
         clipped = {name: values[members] for name, values in self.clipped.items()}
         half_widths = None if self.half_widths is None else self.half_widths[members]
         if self.error_variance is not None:

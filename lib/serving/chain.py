@@ -31,14 +31,14 @@ from lib.serving.windows import measure_clip_seconds, split_long_clip
 DESCRIPTION, NETWORK = "chain.json", "network.onnx"
 FORMAT = 1
 """Format of the description; another format needs another version of this code."""
-_MIN_SEEN = 0.5
+_MIN_USABLE = 0.5
 
 
 class _Output(NamedTuple):
     """The network's outputs (K,) of a window by name, and the fraction of usable steps by stream."""
 
     values: dict[str, np.ndarray]
-    seen: dict[str, float]
+    usable_fractions: dict[str, float]
 
 
 class Chain:
@@ -135,9 +135,9 @@ class Chain:
                 reason = reason or str(error)
         if not usable:
             raise InputError(reason)
-        fraction = average_usable_fraction([output.seen for output in usable]) * len(usable) / len(spans)
-        check_usable_fraction(fraction, _MIN_SEEN, len(usable), len(spans), reason)
-        weights = [float(np.mean([*output.seen.values()])) for output in usable]
+        fraction = average_usable_fraction([output.usable_fractions for output in usable]) * len(usable) / len(spans)
+        check_usable_fraction(fraction, _MIN_USABLE, len(usable), len(spans), reason)
+        weights = [float(np.mean([*output.usable_fractions.values()])) for output in usable]
         return {
             name: self._estimate(name, group, usable, weights, len(spans) == 1)
             for name, group in self.about["targets"].items()

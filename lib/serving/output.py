@@ -37,7 +37,9 @@ def describe_origin(predictor: "Predictor") -> PredictionOrigin:
     """Return the checksum of the model's file or folder and the options that change scores."""
     checksum = _checksum(predictor.path)
     window = "" if predictor.window is None else f"{predictor.window:g}"
-    return PredictionOrigin(checksum[:12], f"person={predictor.person} window={window} min_seen={predictor.min_seen:g}")
+    return PredictionOrigin(
+        checksum[:12], f"person={predictor.person} window={window} min_usable={predictor.min_usable:g}"
+    )
 
 
 def _checksum(model: Path) -> str:
@@ -79,7 +81,7 @@ def write(
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     times = ["start", "end"] if over_time else []
     first = ["clip", *(PERSON_COLUMNS if persons else ()), *times]
-    columns = [*first, *names.values(), *parts, "seen", "warnings", "rejected", "model", "options"]
+    columns = [*first, *names.values(), *parts, "usable fraction", "warnings", "rejected", "model", "options"]
     writer = csv.DictWriter(file, columns)
     if header and form == "csv":
         writer.writeheader()
@@ -104,7 +106,7 @@ def write_windows(
     """Write a CSV file with a row for each window of each prediction. persons: write PERSON_COLUMNS too."""
     parts = [f"{name} {part}" for name in names.values() for part in PARTS]
     first = ["clip", *(PERSON_COLUMNS if persons else ()), "start", "end"]
-    writer = csv.DictWriter(file, [*first, *names.values(), *parts, "seen", "rejected", "model", "options"])
+    writer = csv.DictWriter(file, [*first, *names.values(), *parts, "usable fraction", "rejected", "model", "options"])
     writer.writeheader()
     for prediction in predictions:
         for window in prediction.windows:
@@ -113,7 +115,7 @@ def write_windows(
 
 def to_cells(prediction: Prediction | Window, names: Names) -> dict[str, str]:
     """Return a prediction as cells by column."""
-    cells = {"rejected": prediction.rejected, "seen": f"{prediction.seen:.3f}"}
+    cells = {"rejected": prediction.rejected, "usable fraction": f"{prediction.usable_fraction:.3f}"}
     if isinstance(prediction, Prediction):
         cells |= {"clip": str(prediction.clip), "warnings": "; ".join(prediction.warnings)}
         cells |= _person_cells(prediction)

@@ -50,7 +50,7 @@ from lib.streams.faces.constants import ALL, MAIN
 if TYPE_CHECKING:
     from lib.streams.faces.everyone import EveryoneTracker
 
-MIN_SEEN = 0.5
+MIN_USABLE = 0.5
 _PLANTED = "the model was trained on rendered clips, so its scores of real people mean nothing"
 _Options = tuple[Path, torch.device, str, float | None, float]
 
@@ -62,7 +62,7 @@ class Predictor:
     is available. person: face to track if there are several: "main" as in training, "left", "right", "largest", or a number
     N as text, the Nth from the left, starting at 1; "all" predicts each person, with `predict_all` or `many`. window: length
     in seconds of the windows of longer clips; None uses the length of the longest training clip, and no windows for clips of
-    about that length. min_seen: a clip is rejected if a smaller fraction of it can be used. Raises InputError if the file
+    about that length. min_usable: a clip is rejected if a smaller fraction of it can be used. Raises InputError if the file
     can't be used, or if `person` is given for a model without faces.
     """
 
@@ -72,16 +72,16 @@ class Predictor:
         device: torch.device | None = None,
         person: str = MAIN,
         window: float | None = None,
-        min_seen: float = MIN_SEEN,
+        min_usable: float = MIN_USABLE,
     ) -> None:
         if window is not None and not 0 < window < math.inf:
             raise InputError(f"window = {window}; allowed: seconds above 0")
-        if not 0 <= min_seen <= 1:
-            raise InputError(f"min_seen = {min_seen}; allowed: a fraction from 0 to 1")
-        self.person, self.window, self.min_seen = person, window, min_seen
+        if not 0 <= min_usable <= 1:
+            raise InputError(f"min_usable = {min_usable}; allowed: a fraction from 0 to 1")
+        self.person, self.window, self.min_usable = person, window, min_usable
         self._device = best_device() if device is None else device
         self.path = to_path("model", model)
-        self._options: _Options = self.path.absolute(), self._device, person, window, min_seen
+        self._options: _Options = self.path.absolute(), self._device, person, window, min_usable
         self.trained = checkpoint.load(self.path, self._device)
         if self._device.type == "cpu":
             fold_batch_norm(self.trained.network)
@@ -192,8 +192,8 @@ class Predictor:
         if spans := split_long_clip(seconds, self.trained.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
-        usable_fraction = average_usable_fraction([values.seen])
-        check_usable_fraction(usable_fraction, self.min_seen, 1, 1, "")
+        usable_fraction = average_usable_fraction([values.usable_fractions])
+        check_usable_fraction(usable_fraction, self.min_usable, 1, 1, "")
         spans = split_by_request(seconds, self.window)
         windows, _, warnings = self._predict_windows(clip, spans, Observers(scene=observers.scene))
         bias = list(warn_of_short_windows(self.trained, self.window)) if windows else []
@@ -207,9 +207,11 @@ class Predictor:
         reason = next((window.rejected for window in windows if window.rejected), "")
         if not usable:
             raise InputError(reason)
-        usable_fraction = average_usable_fraction([values.seen for values in usable]) * len(usable) / len(spans)
-        check_usable_fraction(usable_fraction, self.min_seen, len(usable), len(spans), reason)
-        weights = [float(np.mean([*values.seen.values()])) for values in usable]
+        usable_fraction = (
+            average_usable_fraction([values.usable_fractions for values in usable]) * len(usable) / len(spans)
+        )
+        check_usable_fraction(usable_fraction, self.min_usable, len(usable), len(spans), reason)
+        weights = [float(np.mean([*values.usable_fractions.values()])) for values in usable]
         mean = {
             name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
         }
@@ -234,7 +236,7 @@ class Predictor:
                 continue
             usable.append(values)
             targets = estimate(self.trained, values.groups, calibrated)
-            windows.append(Window(*span, targets, float(np.mean([*values.seen.values()])), ""))
+            windows.append(Window(*span, targets, float(np.mean([*values.usable_fractions.values()])), ""))
             warnings += [(span, warning) for warning in values.warnings]
         return tuple(windows), usable, merge_warnings(warnings)
 

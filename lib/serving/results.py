@@ -33,7 +33,7 @@ COLUMNS = (
     "level",
     "percentile",
     "scale",
-    "seen",
+    "usable fraction",
     "warnings",
     "rejected",
 )
@@ -88,9 +88,10 @@ class Prediction:
     """The prediction of a clip. A clip that can't be used has no targets; `rejected` is the reason.
 
     windows: predictions of parts of the clip. A clip that is clearly longer than the training clips always has windows, and
-    its targets are their mean, weighted by `seen`; another clip has windows on request. warnings: reasons to doubt the
-    targets. seen: fraction of time steps that could be used (mean over the streams that the clip has). labels: training
-    labels by target group, for figures. person: the predicted person, if all persons of the clip are predicted.
+    its targets are their mean, weighted by `usable_fraction`; another clip has windows on request. warnings: reasons to
+    doubt the targets. usable_fraction: fraction of time steps that could be used (mean over the streams that the clip has).
+    labels: training labels by target group, for figures. person: the predicted person, if all persons of the clip are
+    predicted.
 
     >>> prediction = Prediction(Path("talk.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", ("2 cuts",))
     >>> prediction
@@ -110,7 +111,7 @@ class Prediction:
     rejected: str
     warnings: tuple[str, ...]
     windows: tuple[Window, ...] = ()
-    seen: float = 0.0
+    usable_fraction: float = 0.0
     labels: Mapping[str, Labels] = field(default_factory=dict, compare=False)
     person: Person | None = None
 
@@ -183,7 +184,7 @@ def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
     targets: the target group. A rejected clip has one row, without target and score. If all persons are predicted, each has
     its own rows, and the columns PERSON_COLUMNS follow.
 
-    >>> first = Prediction(Path("a.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", (), seen=1.0)
+    >>> first = Prediction(Path("a.mp4"), {"own": {"warm": Estimate(5.2, 4.0, 6.4, 81.0)}}, "", (), usable_fraction=1.0)
     >>> rejected = Prediction(Path("b.mp4"), {}, "faces: found in 0% of the frames", ())
     >>> to_frame([first, rejected])[["clip", "rejected", "target", "score", "low"]]
         clip                          rejected target  score  low
@@ -194,14 +195,14 @@ def to_frame(predictions: Iterable[Prediction]) -> "pd.DataFrame":
 
     rows = [row for prediction in predictions for row in _list_rows(prediction)]
     columns = [*COLUMNS, *(PERSON_COLUMNS if any("person" in row for row in rows) else ())]
-    numbers = dict.fromkeys(("score", "low", "high", "level", "percentile", "scale", "seen"), float)
+    numbers = dict.fromkeys(("score", "low", "high", "level", "percentile", "scale", "usable fraction"), float)
     return pd.DataFrame(rows, columns=columns).astype(numbers)
 
 
 def _list_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
     clip = {
         "clip": str(prediction.clip),
-        "seen": prediction.seen,
+        "usable fraction": prediction.usable_fraction,
         "warnings": "; ".join(prediction.warnings),
         "rejected": prediction.rejected,
         **describe_person(prediction.person),
@@ -240,11 +241,11 @@ class Evidence(NamedTuple):
 class Values(NamedTuple):
     """The network's output for a clip or window.
 
-    groups: values (K,) of each target group, in units of its range. seen: fraction of usable time steps by stream.
+    groups: values (K,) of each target group, in units of its range. usable_fractions: of the time steps, by stream.
     """
 
     groups: dict[str, heads.HeadOutput]
-    seen: dict[str, float]
+    usable_fractions: dict[str, float]
     warnings: list[str]
 
 

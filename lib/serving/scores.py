@@ -44,14 +44,14 @@ Estimates = Mapping[str, Mapping[str, Estimate]]
 class Window:
     """The prediction of a part of a clip, from `start` to `end` in seconds.
 
-    seen: fraction of time steps that could be used, for instance with a face (mean over the model's streams). A window that
-    can't be used has no targets; `rejected` is the reason.
+    usable_fraction: fraction of time steps that could be used, for instance with a face (mean over the model's streams). A
+    window that can't be used has no targets; `rejected` is the reason.
     """
 
     start: float
     end: float
     targets: Estimates
-    seen: float
+    usable_fraction: float
     rejected: str
 
 
@@ -73,7 +73,7 @@ def name_columns(columns: Mapping[str, Iterable[str]], others: Iterable[str] = (
     `others`.
     """
     count = Counter(column for names in columns.values() for column in names)
-    reserved = {"clip", "start", "end", "seen", "warnings", "rejected", "model", "options", *others}
+    reserved = {"clip", "start", "end", "usable fraction", "warnings", "rejected", "model", "options", *others}
     reserved |= {f"{column} {part}" for column in count for part in PARTS}
     return {
         (group, column): f"{column} ({group})" if count[column] > 1 or column in reserved else column

@@ -93,7 +93,7 @@ def _read_run(label: str, name: str, target_group: TargetGroup, level: float, un
     splits = {split: _widen(rows[rows["split"] == split], target_group) for split in (_TEST, _VALIDATION)}
     test, held_out = splits[_TEST], splits[_VALIDATION]
     if unseen:
-        test = test[~test["seen", ""].astype(bool)]
+        test = test[~test["video_in_training", ""].astype(bool)]
     if test.empty or held_out.empty:
         raise InputError(
             f"experiment {label} has {len(test)} test and {len(held_out)} validation clips of {name}; allowed: one or more"
@@ -109,12 +109,14 @@ def _read_run(label: str, name: str, target_group: TargetGroup, level: float, un
 
 
 def _widen(rows: pd.DataFrame, target_group: TargetGroup) -> pd.DataFrame:
-    """Return a row for each clip with a label, with columns (actual, predicted or scale, TARGET), and video and seen."""
+    """Return a row for each labelled clip with columns (actual, predicted or scale, TARGET), video and video_in_training."""
     values = rows.pivot(index="clip", columns="target", values=["actual", "predicted", "scale"])
     values = values[
         [(part, column) for part in ("actual", "predicted", "scale") for column in target_group.columns]
     ].astype(float)
-    by_clip: Mapping[str, pd.Series] = {name: rows.groupby("clip")[name].first() for name in ("video", "seen")}
+    by_clip: Mapping[str, pd.Series] = {
+        name: rows.groupby("clip")[name].first() for name in ("video", "video_in_training")
+    }
     for name, of_clip in by_clip.items():
         values[name, ""] = of_clip
     return values[values["actual"].notna().any(axis=1)]

@@ -185,7 +185,7 @@ def scatter_clips(axes: Axes, rows: pd.DataFrame, x: pd.Series, y: pd.Series, cl
     clips: numbers of clips for the legend, by whether the video is seen; None leaves them out.
     """
     for is_seen, colour, marker, label in VIDEO_STYLES:
-        part = rows["seen"] == is_seen
+        part = rows["video_in_training"] == is_seen
         if not part.any():
             continue
         label = label if clips is None else f"{label} ({clips.get(is_seen, 0)})"

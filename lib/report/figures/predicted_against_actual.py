@@ -25,7 +25,7 @@ CAPTION = (
 
 def draw(results: FigureInputs, group: TargetGroup) -> Figure:
     labelled = results.predictions.dropna(subset="actual")
-    clips = labelled.groupby("seen")["clip"].nunique()
+    clips = labelled.groupby("video_in_training")["clip"].nunique()
     figure, panels = make_panels(group)
     for target, axes in panels.items():
         rows = labelled[labelled["target"] == target]
