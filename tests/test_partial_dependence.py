@@ -86,7 +86,7 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     tables = {split: table[table["split"] == split].reset_index(drop=True) for split in SPLITS}
     folder = tmp_path_factory.mktemp("dependence")
     write_statistics(folder, measures)
-    evaluation = SimpleNamespace(tables=tables, validation=tables["validation"], test=tables["test"])
+    evaluation = SimpleNamespace(tables=tables, tuning_clips=tables["validation"], scored_clips=tables["test"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(partial_dependence, "DATA", folder)
         yield SimpleNamespace(
