@@ -48,7 +48,7 @@ class Stacking(Section):
 
 class FusionOptions(Section):
     """Options of a fusion: keys of the section `model` of params.yaml. A fusion may ignore any.
-    The defaults are for Python."""
+    The defaults are for Python, and replace a missing key."""
 
     queries: list[str] = Field(default_factory=list)
     heads: Annotated[int, Field(ge=1, le=64)] = 4
