@@ -195,7 +195,7 @@ def test_mirror_clips_negates_horizontal_flow() -> None:
 @pytest.mark.parametrize(("fusion", "default"), [("cross_attention", 2), ("multitask", 4)])
 def test_feed_forward_sets_the_width_of_fusion_layers(fusion: str, default: int) -> None:
     def widths(**options: int) -> set[int]:
-        layers = FUSIONS[fusion]({"a": 12, "b": 12}, FusionOptions(heads=2, **options)).modules()
+        layers = FUSIONS[fusion]({"a": 12, "b": 12}, FusionOptions.with_defaults(heads=2, **options)).modules()
         return {layer.out_features for layer in layers if isinstance(layer, nn.Linear)} - {12}
 
     assert widths() == {12 * default}

@@ -106,7 +106,9 @@ def test_time_slope_makes_near_tokens_get_the_attention() -> None:
     torch.manual_seed(0)
     times = [0.0, 1.0, 2.0, 3.0]
     tokens = {"a": make_tokens(times, [True] * 4, 0), "b": make_tokens(times, [True] * 3 + [False], 1)}
-    fusion = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), FusionOptions(heads=2, time_slope=8.0)).eval()
+    fusion = FUSIONS["cross_attention"](
+        dict.fromkeys("ab", 12), FusionOptions.with_defaults(heads=2, time_slope=8.0)
+    ).eval()
     vectors, attention = fusion(tokens, attend=True)
     near = attention["a", "b"][0, 0]
     assert near[:3].argmax(1).tolist() == [0, 1, 2]
@@ -123,9 +125,9 @@ def test_time_slope_makes_near_tokens_get_the_attention() -> None:
 
 def test_time_slope_is_absent_by_default() -> None:
     torch.manual_seed(0)
-    plain = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), FusionOptions(heads=2))
+    plain = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), FusionOptions.with_defaults(heads=2))
     torch.manual_seed(0)
-    sloped = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), FusionOptions(heads=2, time_slope=1.0))
+    sloped = FUSIONS["cross_attention"](dict.fromkeys("ab", 12), FusionOptions.with_defaults(heads=2, time_slope=1.0))
     added = sloped.state_dict().keys() - plain.state_dict().keys()
     assert {name.rpartition(".")[2] for name in added} == {"log_slopes"}
     assert all(torch.equal(values, sloped.state_dict()[name]) for name, values in plain.state_dict().items())

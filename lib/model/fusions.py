@@ -33,7 +33,7 @@ class Fusion(nn.Module):
     def __init__(self, widths: Mapping[str, int], options: FusionOptions | None = None) -> None:
         super().__init__()
         self.widths, self.names, self.output_dim = dict(widths), tuple(widths), sum(widths.values())
-        self.build(options or FusionOptions())
+        self.build(options or FusionOptions.with_defaults())
 
     @property
     def width(self) -> int:

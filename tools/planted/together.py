@@ -86,7 +86,7 @@ class Model(nn.Module):
                 for name, width in widths.items()
             }
         )
-        self.fusion = FUSIONS[fusion](dict.fromkeys(widths, _WIDTH), FusionOptions(time_slope=time_slope))
+        self.fusion = FUSIONS[fusion](dict.fromkeys(widths, _WIDTH), FusionOptions.with_defaults(time_slope=time_slope))
         self.heads = nn.ModuleList(
             nn.Sequential(nn.Linear(self.fusion.output_dim, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 1))
             for _ in range(self.fusion.vectors)

@@ -47,15 +47,20 @@ class Stacking(Section):
 
 
 class FusionOptions(Section):
-    """Options of a fusion: keys of the section `model` of params.yaml. A fusion may ignore any.
-    The defaults are for Python, and replace a missing key."""
+    """Options of a fusion: keys of the section `model` of params.yaml. A fusion may ignore any."""
 
-    queries: list[str] = Field(default_factory=list)
-    heads: Annotated[int, Field(ge=1, le=64)] = 4
-    depth: Annotated[int, Field(ge=1, le=64)] = 1
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    queries: list[str]
+    heads: Annotated[int, Field(ge=1, le=64)]
+    depth: Annotated[int, Field(ge=1, le=64)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
     feed_forward: Annotated[int, Field(ge=1, le=64)] | None = None
     time_slope: Annotated[float, Field(gt=0, le=1000)] | None = None
+
+    @classmethod
+    def with_defaults(cls, **options: Any) -> "FusionOptions":
+        """Return options without params.yaml: these, and for the others [], 4 heads, depth 1 and no dropout."""
+        defaults: dict[str, Any] = {"queries": [], "heads": 4, "depth": 1, "dropout": 0.0}
+        return cls(**defaults | options)
 
 
 class Settings(FusionOptions):
