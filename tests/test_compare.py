@@ -60,7 +60,7 @@ def test_compare_reads_published_predictions(labels: pd.DataFrame, tmp_path: Pat
     for trait in ("mean", *TRAITS):
         assert table.loc[("near", trait), "accuracy"] == pytest.approx(0.98)
         assert table.loc[("far", trait), "accuracy"] == pytest.approx(0.965)
-        assert table.loc[("far", trait), "spread"] == pytest.approx(np.std([0.95, 0.98], ddof=1), abs=1e-6)
+        assert table.loc[("far", trait), "seed_std"] == pytest.approx(np.std([0.95, 0.98], ddof=1), abs=1e-6)
         assert table.loc[("far", trait), ["low", "high"]].tolist() == pytest.approx([-0.015, -0.015], abs=1e-6)
     assert table.loc[("video_lookup", "mean"), "accuracy"] < 0.95
     assert "\\toprule" in (tmp_path / "out.tex").read_text()

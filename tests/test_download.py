@@ -144,7 +144,7 @@ def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownl
     ("text", "message"),
     [
         ("name,warm,cold\na,1,1\n", "has the columns name, warm, cold; required: a column called clip or file"),
-        ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets in params.yaml lists; its columns are"),
+        ("file,warm\na.mp4,1\n", "no column 'cold', which download.table.targets lists; its columns are"),
         ("file,warm,cold\na.mp4,1,1\n\nb.mp4,high,1\n", "row 4, column 'warm': 'high'; allowed: a number from 1 to 7"),
         ("file,warm,cold\na.mp4,1,7.5\n", "row 2, column 'cold': '7.5'; allowed: a number from 1 to 7"),
         ("file,warm,cold\na.mp4,nan,1\n", "row 2, column 'warm': 'nan'; allowed: a number from 1 to 7"),
@@ -154,7 +154,7 @@ def test_missing_or_unlisted_files_are_rows_with_a_reason(run_download: RunDownl
         ("file,warm,cold\n,1,1\n", "row 2, column 'file': ''; allowed: a name without slashes"),
         ("file,split,warm,cold\na.mp4,train,1,1\n", "row 2, column 'split': 'train'; allowed: training, validation, test"),
         ("file,split,warm,cold\na.mp4,Train,1,1\n", "training, validation, test, or empty; write training"),
-        ("file,Warm,cold\na.mp4,1,1\n", "no column 'warm', which download.table.targets in params.yaml lists; its columns"
+        ("file,Warm,cold\na.mp4,1,1\n", "no column 'warm', which download.table.targets lists; its columns"
          " are file, Warm, cold; 'Warm' differs only in case"),
         ("file,warm,warm\na.mp4,1,1\n", "row 1: column 'warm' occurs 2 times; allowed: once"),
         ("file,warm,cold\na.mp4,1\n", "row 2 has 2 cells; allowed: 3, like the header"),

@@ -18,7 +18,7 @@ import pytest
 
 from lib.core import command
 from lib.core.errors import InputError
-from lib.core.estimates import average_usable_fraction, check_usable_fraction
+from lib.core.estimates import average_usable_fractions, check_usable_fraction
 from lib.core.targets import TargetGroup
 from lib.serving import output
 from lib.serving.clips import find_clips, parse_list
@@ -257,8 +257,10 @@ def test_predictor_returns_a_row_for_a_failed_clip(caplog: pytest.LogCaptureFixt
 def test_clips_with_few_usable_parts_are_rejected() -> None:
     half = Values({}, {"faces": 1.0, "audio": 0.0}, [])
     poor = Values({}, {"faces": 0.5, "audio": 0.0}, [])
-    fraction = average_usable_fraction([half.usable_fractions, poor.usable_fractions])
-    assert fraction == pytest.approx(0.75)  # the mean ignores streams that the clip does not have
+    fractions = average_usable_fractions([half.usable_fractions, poor.usable_fractions])
+    assert fractions == [1.0, 0.5]  # the mean ignores streams that the clip does not have
+    assert average_usable_fractions([{"faces": 0.0, "audio": 0.0}]) == [0.0]
+    assert average_usable_fractions([{"faces": 1.0, "audio": 0.5}, {"faces": 0.0, "audio": 0.5}]) == [0.75, 0.25]
     check_usable_fraction(0.5, 0.5, 4, 8, "")
     with pytest.raises(
         InputError, match=r"^only 12 % of the clip can be used, 1 of its 8 windows \(min_usable is 50 %\); .*: no face$"

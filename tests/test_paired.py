@@ -83,9 +83,9 @@ def test_compare_predictors_averages_seeds() -> None:
     )
     table = table.set_index(["predictor", "target"])
     assert table.loc[("far", "mean"), "accuracy"] == pytest.approx(0.75)
-    assert table.loc[("far", "e"), "spread"] == pytest.approx(np.std([0.8, 0.7], ddof=1))
+    assert table.loc[("far", "e"), "seed_std"] == pytest.approx(np.std([0.8, 0.7], ddof=1))
     assert np.isnan(table.loc[("far", "mean"), "difference"])
-    assert np.isnan(table.loc[("near", "mean"), "spread"])
+    assert np.isnan(table.loc[("near", "mean"), "seed_std"])
     assert table.loc[("near", "e"), "difference"] == pytest.approx(0.15)
     assert table.loc[("near", "e"), ["low", "high"]].tolist() == pytest.approx([0.15, 0.15])
     assert table.loc[("near", "e"), "p"] < 0.01

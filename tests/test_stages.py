@@ -95,7 +95,7 @@ def test_train_reuses_a_finished_training(project: Path, monkeypatch: pytest.Mon
     contents = [path.read_bytes() for path in outs]
     history = pd.read_csv(outs[1])
     assert len(history) == 2
-    assert {f"validation_{score}_{group}" for score in ("accuracy", "r2", "ccc", "spread")
+    assert {f"validation_{score}_{group}" for score in ("accuracy", "r2", "ccc", "std_ratio")
             for group in ("traits", "warmth")} <= set(history)  # fmt: skip
     assert {"training_accuracy_traits", "training_accuracy_warmth"} <= set(history)
     for path in outs:

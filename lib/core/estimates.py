@@ -55,10 +55,10 @@ def check_usable_fraction(usable_fraction: float, min_usable: float, usable: int
         )
 
 
-def average_usable_fraction(windows: Sequence[Mapping[str, float]]) -> float:
-    """Return the fraction of time steps that could be used: the mean over windows and over the streams that the clip has.
+def average_usable_fractions(windows: Sequence[Mapping[str, float]]) -> list[float]:
+    """Return for each window the fraction of time steps that could be used: the mean over the streams that the clip has.
 
-    windows: the fraction by stream, for each window.
+    windows: the fraction by stream, for each window of the clip.
     """
-    fractions = [float(np.mean([window[name] for window in windows])) for name in windows[0]]
-    return float(np.mean([fraction for fraction in fractions if fraction] or [0.0]))
+    names = [name for name in windows[0] if any(window[name] for window in windows)]
+    return [float(np.mean([window[name] for name in names] or [0.0])) for window in windows]

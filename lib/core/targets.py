@@ -16,7 +16,7 @@ TRAITS = ("extraversion", "agreeableness", "conscientiousness", "neuroticism", "
 MEAN = "mean"
 """The name of the mean over targets in every table."""
 
-RATERS, SPREAD = "_n", "_sd"
+RATERS, RATER_SD = "_n", "_sd"
 """Suffixes of the columns NAME_n and NAME_sd: the number of raters of a clip, and the standard deviation between them."""
 
 RELIABILITY = "reliability"
@@ -40,7 +40,9 @@ Values = TypeVar("Values", bound=Any)
 def list_rating_columns(names: Iterable[str]) -> list[str]:
     """Return the columns NAME_n and NAME_sd among `names` for which NAME is there, too. They are not targets."""
     every = dict.fromkeys(names)
-    return [name for name in every if any(name.removesuffix(end) in every.keys() - {name} for end in (RATERS, SPREAD))]
+    return [
+        name for name in every if any(name.removesuffix(end) in every.keys() - {name} for end in (RATERS, RATER_SD))
+    ]
 
 
 def _check_two_numbers(value: Any) -> Any:

@@ -33,7 +33,7 @@ def format_markdown(table: pd.DataFrame, baseline: str, which: str, accuracy: st
     for title, score in (("R²", "r2"), ("CCC", "ccc")):
         lines += [f"\n{title}\n", "| predictor | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
         for name, rows in table.groupby("predictor", sort=False):
-            cells = map(_format_score, rows[score], rows[f"{score}_spread"])
+            cells = map(_format_score, rows[score], rows[f"{score}_seed_std"])
             lines.append(f"| {_label(name)} | " + " | ".join(cells) + " |")
     if (table["predictor"] == CEILING).any():
         lines.append(f"\n{ABOUT}")
@@ -114,7 +114,7 @@ def _label(name: Any) -> str:
 
 
 def _accuracy(row: Any) -> str:
-    return "–" if np.isnan(row.accuracy) else f"{row.accuracy:.4f}{_spread(row.spread, 4)}"
+    return "–" if np.isnan(row.accuracy) else f"{row.accuracy:.4f}{_spread(row.seed_std, 4)}"
 
 
 def _format_score(value: float, spread: float) -> str:

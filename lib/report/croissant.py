@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from lib.core.clips import SYNTHETIC, VIDEO_SUFFIXES, describe_left_out
-from lib.core.targets import RATERS, SPREAD, Targets, list_rating_columns
+from lib.core.targets import RATER_SD, RATERS, Targets, list_rating_columns
 from lib.report import words
 from lib.report.card import describe_labels, list_cautions
 from lib.report.citations import find_cited, format_bibtex
@@ -211,7 +211,7 @@ def _describe_label(column: str, targets: Targets, is_planted: bool) -> str:
 def _describe_rating(column: str) -> str:
     if column.endswith(RATERS):
         return f"The number of raters of {column.removesuffix(RATERS)}."
-    return f"The standard deviation between the raters of {column.removesuffix(SPREAD)}."
+    return f"The standard deviation between the raters of {column.removesuffix(RATER_SD)}."
 
 
 def _escape(text: str) -> str:

@@ -112,7 +112,7 @@ def compare_predictors(
 ) -> pd.DataFrame:
     """Return a row for each predictor and target, "mean" and each column, with scores and the comparison to the baseline.
 
-    accuracy (1 - MAE / span), r2 and ccc: means over seeds. spread, r2_spread and ccc_spread: standard deviations over
+    accuracy (1 - MAE / span), r2 and ccc: means over seeds. seed_std, r2_seed_std and ccc_seed_std: standard deviations over
     seeds, NaN for one seed. All predictors except the baseline have the results of `compare_errors` for the errors averaged
     over seeds. p_holm is p corrected (`adjust_table`) over all predictors, for the mean; over all predictors and columns,
     for a column. Predictors with equal predictions are tested once.
@@ -133,9 +133,9 @@ def compare_predictors(
             compared = compare_errors(seed_errors.mean(0), errors[baseline].mean(0), videos, bootstrap)
         for index, target in enumerate(("mean", *columns)):
             row = {"predictor": name, "target": target, "seeds": len(seed_errors)}
-            row |= {"accuracy": accuracy[:, index].mean(), "spread": _deviation(accuracy[:, index])}
-            row |= {"r2": r2[:, index].mean(), "r2_spread": _deviation(r2[:, index])}
-            row |= {"ccc": ccc[:, index].mean(), "ccc_spread": _deviation(ccc[:, index])}
+            row |= {"accuracy": accuracy[:, index].mean(), "seed_std": _deviation(accuracy[:, index])}
+            row |= {"r2": r2[:, index].mean(), "r2_seed_std": _deviation(r2[:, index])}
+            row |= {"ccc": ccc[:, index].mean(), "ccc_seed_std": _deviation(ccc[:, index])}
             rows.append(row | {key: values[index] for key, values in compared.items()})
     table = pd.DataFrame(rows)
     others = {name: arrays for name, arrays in predictions.items() if name != baseline}

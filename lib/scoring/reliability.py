@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.core.targets import RATERS, SPREAD, TargetGroup
+from lib.core.targets import RATER_SD, RATERS, TargetGroup
 
 
 def read_error_variance(clips: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
@@ -19,8 +19,8 @@ def read_error_variance(clips: pd.DataFrame, columns: Sequence[str]) -> np.ndarr
     """
     variances = np.full((len(clips), len(columns)), np.nan)
     for index, column in enumerate(columns):
-        if {column + RATERS, column + SPREAD} <= {*clips}:
-            count, spread = clips[column + RATERS].to_numpy(float), clips[column + SPREAD].to_numpy(float)
+        if {column + RATERS, column + RATER_SD} <= {*clips}:
+            count, spread = clips[column + RATERS].to_numpy(float), clips[column + RATER_SD].to_numpy(float)
             variances[:, index] = np.where(count >= 2, spread**2, np.nan) / count
     return variances
 

@@ -60,21 +60,21 @@ def scores_from_moments(sums: np.ndarray, span: float) -> dict[str, np.ndarray]:
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = sums / sums[..., :1]
         mae, mse, a, p, aa, pp, ap, base = (mean[..., index] for index in range(1, 9))
-        variance, spread, covariance = _variance(aa, a, span), _variance(pp, p, span), ap - a * p
+        variance, predicted_variance, covariance = _variance(aa, a, span), _variance(pp, p, span), ap - a * p
         values = {
             "accuracy": 1 - mae / span,
             "mae": mae,
             "mse": mse,
             "rmse": np.sqrt(mse),
             "r2": 1 - mse / variance,
-            "ccc": 2 * covariance / (variance + np.nan_to_num(spread) + (a - p) ** 2),
-            "pearson": covariance / np.sqrt(variance * spread),
+            "ccc": 2 * covariance / (variance + np.nan_to_num(predicted_variance) + (a - p) ** 2),
+            "pearson": covariance / np.sqrt(variance * predicted_variance),
             "spearman": _correlation(*(mean[..., index] for index in range(9, 14))),
             "skill": 1 - mse / base,
             "bias": p - a,
-            "std_ratio": np.sqrt(np.nan_to_num(spread) / variance),
+            "std_ratio": np.sqrt(np.nan_to_num(predicted_variance) / variance),
             "regression_to_mean": 1 - covariance / variance,
-            "calibration_slope": covariance / spread,
+            "calibration_slope": covariance / predicted_variance,
         }
     return prepend_mean(values)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from lib.core.errors import InputError, describe_internal_error
 from lib.core.estimates import (
-    average_usable_fraction,
+    average_usable_fractions,
     average_windows,
     check_usable_fraction,
     find_interval,
@@ -135,9 +135,8 @@ class Chain:
                 reason = reason or str(error)
         if not usable:
             raise InputError(reason)
-        fraction = average_usable_fraction([output.usable_fractions for output in usable]) * len(usable) / len(spans)
-        check_usable_fraction(fraction, _MIN_USABLE, len(usable), len(spans), reason)
-        weights = [float(np.mean([*output.usable_fractions.values()])) for output in usable]
+        weights = average_usable_fractions([output.usable_fractions for output in usable])
+        check_usable_fraction(sum(weights) / len(spans), _MIN_USABLE, len(usable), len(spans), reason)
         return {
             name: self._estimate(name, group, usable, weights, len(spans) == 1)
             for name, group in self.about["targets"].items()

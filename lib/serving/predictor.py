@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -16,7 +15,7 @@ from lib.core.artifacts import MODEL
 from lib.core.clips import SYNTHETIC
 from lib.core.device import best_device, return_freed_memory
 from lib.core.errors import InputError, describe_internal_error, log_once
-from lib.core.estimates import average_usable_fraction, check_usable_fraction
+from lib.core.estimates import average_usable_fractions, check_usable_fraction
 from lib.core.parameters import check
 from lib.core.records import Record, measure_usable_fraction
 from lib.data.batch import Inputs, Sample, collate
@@ -192,7 +191,7 @@ class Predictor:
         if spans := split_long_clip(seconds, self.trained.training.seconds, self.window):
             return self._predict_long(clip, spans, observers, cut)
         values = self._run(clip, None, observers)
-        usable_fraction = average_usable_fraction([values.usable_fractions])
+        (usable_fraction,) = average_usable_fractions([values.usable_fractions])
         check_usable_fraction(usable_fraction, self.min_usable, 1, 1, "")
         spans = split_by_request(seconds, self.window)
         windows, _, warnings = self._predict_windows(clip, spans, Observers(scene=observers.scene))
@@ -207,11 +206,9 @@ class Predictor:
         reason = next((window.rejected for window in windows if window.rejected), "")
         if not usable:
             raise InputError(reason)
-        usable_fraction = (
-            average_usable_fraction([values.usable_fractions for values in usable]) * len(usable) / len(spans)
-        )
+        weights = average_usable_fractions([values.usable_fractions for values in usable])
+        usable_fraction = sum(weights) / len(spans)
         check_usable_fraction(usable_fraction, self.min_usable, len(usable), len(spans), reason)
-        weights = [float(np.mean([*values.usable_fractions.values()])) for values in usable]
         mean = {
             name: average_predictions([values.groups[name] for values in usable], weights) for name in usable[0].groups
         }
@@ -236,9 +233,12 @@ class Predictor:
                 continue
             usable.append(values)
             targets = estimate(self.trained, values.groups, calibrated)
-            windows.append(Window(*span, targets, float(np.mean([*values.usable_fractions.values()])), ""))
+            windows.append(Window(*span, targets, 0.0, ""))
             warnings += [(span, warning) for warning in values.warnings]
-        return tuple(windows), usable, merge_warnings(warnings)
+        # which streams the clip has is known after all windows
+        fractions = iter(average_usable_fractions([values.usable_fractions for values in usable]) if usable else [])
+        rated = (window if window.rejected else replace(window, usable_fraction=next(fractions)) for window in windows)
+        return tuple(rated), usable, merge_warnings(warnings)
 
     def _read_windows(self, clip: Path, spans: Sequence[Span], observers: Observers) -> Iterator[Record]:
         """Return the frames of windows, which are decoded in one pass; none if each window decodes its frames."""

@@ -44,8 +44,8 @@ Estimates = Mapping[str, Mapping[str, Estimate]]
 class Window:
     """The prediction of a part of a clip, from `start` to `end` in seconds.
 
-    usable_fraction: fraction of time steps that could be used, for instance with a face (mean over the model's streams). A
-    window that can't be used has no targets; `rejected` is the reason.
+    usable_fraction: fraction of time steps that could be used, for instance with a face (mean over the streams that the
+    clip has). A window that can't be used has no targets; `rejected` is the reason.
     """
 
     start: float

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
-from lib.core.targets import SPREAD, list_rating_columns
+from lib.core.targets import RATER_SD, list_rating_columns
 from lib.sources import base
 
 if TYPE_CHECKING:  # slow; params.yaml is checked without it
@@ -32,8 +32,8 @@ def to_unit(table: "pd.DataFrame", ranges: base.Ranges) -> "pd.DataFrame":
     for name, (low, high) in ranges.items():
         if name in table:
             changes[name] = (table[name] - low) / (high - low)
-        if f"{name}{SPREAD}" in list_rating_columns(table):
-            changes[f"{name}{SPREAD}"] = table[f"{name}{SPREAD}"] / (high - low)
+        if f"{name}{RATER_SD}" in list_rating_columns(table):
+            changes[f"{name}{RATER_SD}"] = table[f"{name}{RATER_SD}"] / (high - low)
     return table.assign(**changes)
 
 

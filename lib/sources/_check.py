@@ -59,7 +59,7 @@ def build_clip_table(
         if other := rows.get(row["clip"]):
             raise InputError(
                 f"clip {row['clip']} is in the corpora {other['corpus']} and {row['corpus']}; rename it in one of them,"
-                " or take one of them out of download.sources in params.yaml"
+                " or take one of them out of download.sources"
             )
         where = _place(row)
         probe = probes.get(where)

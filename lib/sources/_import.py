@@ -101,7 +101,7 @@ def fetch_missing_archives(urls: dict[str, Url], listed: dict[str, listing.File]
         if name in urls:
             if Path(name).name != name:
                 raise SettingError(f"download.urls has the key {name!r}; allowed: a file name without folders")
-            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256, "correct download.urls in params.yaml")
+            fetch(urls[name].url, ARCHIVES / name, urls[name].sha256, "correct download.urls")
     if unavailable := [name for name in gone if name not in urls]:
         raise InputError(
             f"{len(unavailable)} files that {listing.LISTING} lists are missing in {ARCHIVES}/"
@@ -112,7 +112,7 @@ def fetch_missing_archives(urls: dict[str, Url], listed: dict[str, listing.File]
         raise InputError(
             f"download.sources needs archives, and {ARCHIVES}/ is empty; put or link your archives or unpacked folders"
             f" there ({ARCHIVES}/README.md lists them) and run {listing.COMMAND}, or enter their URLs under"
-            " download.urls in params.yaml"
+            " download.urls"
         )
 
 

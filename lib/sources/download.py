@@ -94,7 +94,7 @@ def check_missing_fraction(table: pd.DataFrame, summary: Mapping[str, Any], allo
         reasons = f"{summary['rejected']}{_check.show_unmatched(table)}"
         raise InputError(
             f"{lost:.2%} of the annotated clips are missing or rejected ({reasons});"
-            f" download.allow_missing in params.yaml allows {allowed:.2%}. Each clip's reason is in"
+            f" download.allow_missing allows {allowed:.2%}. Each clip's reason is in"
             f" {resume.ROOT / 'clips.csv'}: repair the clips, or raise download.allow_missing. Unpacked files stay cached"
         )
 

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from lib.core.clips import SPLITS, VIDEO_SUFFIXES, column_names
 from lib.core.errors import InputError, SettingError
 from lib.core.parameters import Section
-from lib.core.targets import RATERS, SPREAD, Range, list_rating_columns
+from lib.core.targets import RATER_SD, RATERS, Range, list_rating_columns
 from lib.sources._archives import ANNOTATIONS, Unpacker, annotation_place, choose_folder, normalise_name
 from lib.sources._matching import is_absolute, show_three, split_path, suggest_name
 from lib.sources._spreadsheet import Spreadsheet, read_spreadsheet
@@ -80,7 +80,7 @@ def rows(settings: Settings, folder: Path, files: Sequence[Path]) -> "pd.DataFra
     columns = _find_columns(sheet)
     if missing := [name for name in settings.targets if name not in sheet.header]:
         raise InputError(
-            f"{sheet.name} has no column {missing[0]!r}, which download.table.targets in params.yaml lists;"
+            f"{sheet.name} has no column {missing[0]!r}, which download.table.targets lists;"
             f" its columns are {', '.join(sheet.header)}{suggest_name(missing[0], sheet.header)}"
         )
     limits = settings.targets | dict(_limit_ratings(sheet, settings.targets))
@@ -184,7 +184,7 @@ def _limit_ratings(
 ) -> Iterator[tuple[str, tuple[float, float]]]:
     """Yield the columns NAME_n and NAME_sd of each target that has both, with their lowest and highest value."""
     for name, (low, high) in targets.items():
-        columns = {name + RATERS: (1.0, math.inf), name + SPREAD: (0.0, high - low)}
+        columns = {name + RATERS: (1.0, math.inf), name + RATER_SD: (0.0, high - low)}
         if {*columns} <= {*sheet.header} and targets.keys().isdisjoint(columns):
             yield from columns.items()
 

@@ -212,7 +212,7 @@ def _result(stage: str, name: str, future: Future) -> Any:
         return future.result()
     except Exception as error:
         if parallel.is_worker_death(error):
-            reason = "its worker was killed; if memory ran out, lower parallel.workers in params.yaml"
+            reason = "its worker was killed; if memory ran out, lower parallel.workers"
         elif isinstance(error, OSError | MemoryError) or "file write failed" in str(error):  # h5py on closing
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         elif "deserialization" in str(error):  # Dask's

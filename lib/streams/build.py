@@ -94,7 +94,7 @@ def build_stream(name: str) -> None:
         kind, count = Counter(rejected.values()).most_common(1)[0]
         raise InputError(
             f"{name}: {len(rejected) / clip_count:.2%} of the clips are rejected ({count} of {clip_count}: {kind}; each"
-            f" clip's reason is in {reasons}); download.allow_missing in params.yaml allows"
+            f" clip's reason is in {reasons}); download.allow_missing allows"
             f" {options.download.allow_missing:.2%}. Repair or remove the clips, or raise it; finished shards are kept"
         )
 

@@ -80,7 +80,7 @@ class Loggers(Hook):
 
 
 class ProgressBar(Hook):
-    """Shows losses and spread of the latest epoch, on a terminal and in the log. group: whose spread."""
+    """Shows losses and std_ratio of the latest epoch, on a terminal and in the log. group: whose std_ratio."""
 
     def __init__(self, state: TrainState, group: str) -> None:
         done, total = len(state.history), state.settings.epochs
@@ -93,7 +93,7 @@ class ProgressBar(Hook):
         values = {
             "training": f"{row['training_loss']:.4f}",
             "validation": f"{row['validation_loss']:.4f}",
-            "spread": f"{row[f'validation_spread_{self._group}']:.2f}",
+            "std_ratio": f"{row[f'validation_std_ratio_{self._group}']:.2f}",
         }
         self._bar.set_postfix(values, refresh=False)
         self._bar.update()

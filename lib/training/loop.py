@@ -86,8 +86,8 @@ def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepRe
     losses = {name: [value for result in results for value in result.losses[name]] for name in data.targets}
     pairs = {
         name: (
-            _stack([part for result in results for part in result.labels[name]]),
-            _stack([part for result in results for part in result.means[name]]),
+            _concatenate([part for result in results for part in result.labels[name]]),
+            _concatenate([part for result in results for part in result.means[name]]),
         )
         for name in data.targets
     }
@@ -110,9 +110,9 @@ def summarise_steps(state: TrainState, data: TrainData, results: Sequence[StepRe
 
 
 def validate(state: TrainState, data: TrainData) -> Row:
-    """Return the validation loss, and 1 - MAE, R2, CCC and spread of each target group.
+    """Return the validation loss, and 1 - MAE, R2, CCC and std_ratio of each target group.
 
-    1 - MAE, R2 and CCC are also returned for each target, as SCORE_GROUP.TARGET. The spread is the standard deviation of the
+    1 - MAE, R2 and CCC are also returned for each target, as SCORE_GROUP.TARGET. std_ratio is the standard deviation of the
     predictions divided by that of the labels: near 0 if all predictions are the mean. With `ema` the averaged weights
     predict.
     """
@@ -128,7 +128,7 @@ def validate(state: TrainState, data: TrainData) -> Row:
         total += group.weight * value.item()
         scored = score_columns(actual, predicted[name].mean, group.columns, span=1.0)
         for score in ("accuracy", "r2", "ccc", "std_ratio"):
-            key = f"validation_{'spread' if score == 'std_ratio' else score}_{name}"
+            key = f"validation_{score}_{name}"
             columns = () if score == "std_ratio" else group.columns
             row[key] = scored[score]["mean"]
             row |= {f"{key}.{column}": scored[score][column] for column in columns}
@@ -142,8 +142,8 @@ def _check_finite(data: TrainData, number: int, loss: Tensor, part: Part) -> Non
 
 
 def _not_finite(problem: str) -> InputError:
-    return InputError(f"{problem}; lower train.learning_rate in params.yaml. The epochs before are kept")
+    return InputError(f"{problem}; lower train.learning_rate. The epochs before are kept")
 
 
-def _stack(batches: Sequence[Tensor]) -> np.ndarray:
+def _concatenate(batches: Sequence[Tensor]) -> np.ndarray:
     return torch.cat(list(batches)).cpu().double().numpy()

@@ -76,7 +76,7 @@ def select_clips(
         if rows.empty:
             raise InputError(
                 f"no clip of the {split} split is usable; data/clips.csv and metrics/STREAM.json have the reasons, and"
-                " download.split in params.yaml assigns clips to splits"
+                " download.split assigns clips to splits"
             )
         if split == "training":
             rows = select_videos(rows, train.clips, train.seed)

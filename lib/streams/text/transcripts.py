@@ -113,9 +113,7 @@ def read_texts(path: Path, column: str) -> Mapping[str, str]:
     if path.suffix == ".pkl":
         content = pickles.load_pickle(path)
         if not isinstance(content, dict) or not all(isinstance(text, str | bytes | None) for text in content.values()):
-            raise InputError(
-                f"{path} is not a {{clip: text}} dictionary; correct the file or text.files in params.yaml"
-            )
+            raise InputError(f"{path} is not a {{clip: text}} dictionary; correct the file or text.files")
         return {clip: _text(text) for clip, text in pickles.name_keys(path, content).items()}
     if path.suffix == ".csv":
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
@@ -124,7 +122,7 @@ def read_texts(path: Path, column: str) -> Mapping[str, str]:
     clip = next((name for name in table if str(name).lower() in _CLIP), None)
     if clip is None or column not in table:
         raise InputError(
-            f"{path.name} has the columns {', '.join(map(str, table))}; required: {column!r} (text.column of params.yaml)"
+            f"{path.name} has the columns {', '.join(map(str, table))}; required: {column!r} (text.column)"
             f" and a column of clips, called {', '.join(_CLIP[:-1])} or {_CLIP[-1]}"
         )
     names = table[clip].astype(str).str.replace("\\", "/").str.strip("/").str.replace("/", "_")
