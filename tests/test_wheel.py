@@ -29,7 +29,7 @@ NAME = "apparent_personality"
 
 
 class Installed:
-    """A folder with a wheel, a published model and a clip, and an environment in which README's commands ran.
+    """A folder with a wheel, a published model and a clip, and an environment in which the commands of docs/predict.md ran.
 
     The environment sees the packages of this one through a .pth file. pip therefore checks the wheel's requirements, and
     installs nothing but the wheel. printed: the output of the commands.
@@ -44,7 +44,9 @@ class Installed:
         (self.bin / "pip").write_text(f'#!/bin/sh\nexec "{self.bin}/python" -m pip "$@"\n')
         (self.bin / "pip").chmod(0o755)
         os.link(self.wheel, folder / self.wheel.name)
-        (self.block,) = (block for block in find_code_blocks(ROOT / "README.md", "bash") if ".whl" in block)
+        (self.block,) = (
+            block for block in find_code_blocks(ROOT / "docs/predict.md", "bash") if "pip install apparent" in block
+        )
         self.printed = self.run(self.block)
 
     def run(self, script: str) -> str:
@@ -73,7 +75,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(folder)
 
 
-def test_readme_commands_predict_with_wheel_and_folder(installed: Installed) -> None:
+def test_documented_commands_predict_with_wheel_and_folder(installed: Installed) -> None:
     assert len(installed.block.splitlines()) == 2
     prediction = Predictor(installed.folder / "published", CPU)(installed.folder / "talk.mp4")
     scores = {name: f"{estimate.score:.6f}" for name, estimate in prediction.targets["traits"].items()}
