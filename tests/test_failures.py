@@ -64,7 +64,7 @@ def test_nan_validation_loss_stops_and_keeps_earlier_epochs(tmp_path: Path, monk
 
     monkeypatch.setattr(loop, "predict_outputs", fail_in_second_epoch)
     with pytest.raises(
-        InputError, match=r"^the validation loss is nan in epoch 2; lower train\.learning_rate .* kept$"
+        InputError, match=r"^the validation loss is nan in epoch 2; lower train\.learning_rate\. .* kept$"
     ):
         train_network(tmp_path, make_network(), clips=InMemoryClips(8), epochs=3)
     state = torch.load(tmp_path / "last.pt", weights_only=True)

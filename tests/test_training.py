@@ -425,7 +425,7 @@ def test_two_corpora_with_different_targets_train_together(tmp_path: Path) -> No
         is_labelled = np.isfinite(clips.targets[name][:, 0])
         assert np.corrcoef(predicted[name][is_labelled, 0], clips.targets[name][is_labelled, 0])[0, 1] > 0.8, name
     assert warmth.from_unit(predicted["own"]).mean() > 2
-    assert {"validation_accuracy_own", "validation_r2_traits", "validation_spread_own"} <= set(history[0])
+    assert {"validation_accuracy_own", "validation_r2_traits", "validation_std_ratio_own"} <= set(history[0])
 
 
 def test_mix_corpora_draws_the_given_fractions() -> None:
@@ -518,7 +518,7 @@ def test_load_rejects_model_of_format_1(tmp_path: Path) -> None:
 
 def test_history_contains_scores_rates_and_speed(tmp_path: Path) -> None:
     _, history = train_network(tmp_path, TinyNetwork())
-    assert {"validation_spread_traits", "learning_rate", "clips_per_second", "waiting"} <= set(history[0])
+    assert {"validation_std_ratio_traits", "learning_rate", "clips_per_second", "waiting"} <= set(history[0])
     assert 0 <= history[0]["waiting"] <= 1
     target_columns = {f"validation_{score}_traits.{trait}" for score in ("accuracy", "r2", "ccc") for trait in TRAITS}
     assert target_columns <= set(history[0])
