@@ -11,16 +11,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.project_copy import Project, run_tests
-
-MEMBERS = {
-    "stream": "loudness",
-    "encoder": "highest",
-    "fusion": "maximum",
-    "source": "others",
-    "analysis": "spread",
-    "figure": "spans",
-}
-"""The members that `tools.new` writes."""
+from tests.test_new import NAMES_BY_KIND
 
 NOT_NEEDED = "faces", "flow", "descriptors"
 """Streams that no addition reads. They take most of the time of a run."""
@@ -96,7 +87,7 @@ EDITS: list[tuple[str, str, str]] = [
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the project with one addition of every kind."""
     project = Project(tmp_path_factory.mktemp("extended"), compiled_flow=False, rendered=True)
-    for kind, name in MEMBERS.items():
+    for kind, name in NAMES_BY_KIND.items():
         project.run_module("tools.new", kind, name)
     for name, before, after in EDITS:
         path = project.folder / name
@@ -131,7 +122,9 @@ def test_dvc_has_the_new_stage(extended: Project) -> None:
 
 def test_additions_pass_the_contract_and_their_tests(extended: Project) -> None:
     run_tests(
-        extended.folder, "tests/test_contract.py", *(f"tests/test_{kind}_{name}.py" for kind, name in MEMBERS.items())
+        extended.folder,
+        "tests/test_contract.py",
+        *(f"tests/test_{kind}_{name}.py" for kind, name in NAMES_BY_KIND.items()),
     )
 
 

@@ -10,7 +10,7 @@ from lib.core.errors import InputError
 from tests.project_copy import copy_files, run_python, run_tests
 from tools import new
 
-KINDS = {
+NAMES_BY_KIND = {
     "stream": "loudness",
     "encoder": "highest",
     "fusion": "maximum",
@@ -18,6 +18,7 @@ KINDS = {
     "analysis": "spread",
     "figure": "spans",
 }
+"""The name of a member of each kind that `tools.new` writes."""
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def project_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_new_members_pass_their_tests_and_the_contract(project_folder: Path) -> None:
-    written = {kind: new.create(kind, name) for kind, name in KINDS.items()}
+    written = {kind: new.create(kind, name) for kind, name in NAMES_BY_KIND.items()}
     assert [len(files) for files in written.values()] == [5, 4, 5, 2, 6, 2]
     written["brightness"] = new.create("stream", "brightness", "raw")
     written["gaze"], written["gaze encoder"] = (
@@ -58,7 +59,7 @@ def test_documented_numbers_of_files_are_true(project_folder: Path) -> None:
         "analysis": "an analysis",
         "figure": "a figure",
     }
-    for kind, name in KINDS.items():
+    for kind, name in NAMES_BY_KIND.items():
         (documented,) = re.findall(rf"^\| {rows[kind]} \| (\d+) \|", page, re.M)
         files = [path for path in new.create(kind, name) if not str(path).startswith("tests/")]
         assert len(files) == int(documented), kind

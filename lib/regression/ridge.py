@@ -84,10 +84,14 @@ def has_numbers(inputs: np.ndarray) -> np.ndarray:
 
 
 def fill_with_mean(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return predictions (..., K) with NaN replaced by the mean of the known targets, or by 0 if none is known."""
-    labelled = np.isfinite(targets)
-    mean = np.where(labelled, targets, 0).sum(0) / np.maximum(labelled.sum(0), 1)
-    return np.where(np.isnan(predicted), mean, predicted)
+    """Return predictions (..., K) with NaN replaced by `average_known(targets)`."""
+    return np.where(np.isnan(predicted), average_known(targets), predicted)
+
+
+def average_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean (K,) of the known values (N, K) of each column, NaN where unknown; 0 if none is known."""
+    known = np.isfinite(values)
+    return np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1)
 
 
 def predict_ridges(
@@ -170,4 +174,4 @@ def _fill(inputs: np.ndarray) -> np.ndarray:
     """Return inputs (N, D) with missing numbers (NaN) replaced by the mean of the number."""
     if not np.isnan(inputs).any():
         return inputs
-    return np.where(np.isnan(inputs), fill_with_mean(np.full(inputs.shape[1], np.nan), inputs), inputs)
+    return fill_with_mean(inputs, inputs)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.regression.ridge import Ridge, choose_penalty, fill_with_mean, fit_ridges, has_numbers
+from lib.regression.ridge import Ridge, average_known, choose_penalty, fill_with_mean, fit_ridges, has_numbers
 from lib.regression.trees import WIDEST, TargetTrees, fit_trees, predict_trees
 
 SHRINKAGE = 30
@@ -72,8 +72,7 @@ def fit_parts(inputs: Iterable[np.ndarray], targets: np.ndarray, folds: np.ndarr
     if narrow:
         predicted, models = fit_trees(np.hstack(narrow), targets, folds)
         out_of_fold.append(fill_with_mean(predicted, targets))
-    level = fill_with_mean(np.full(targets.shape[1], np.nan), targets)
-    return Parts(ridges, models, level, np.stack(out_of_fold))
+    return Parts(ridges, models, average_known(targets), np.stack(out_of_fold))
 
 
 def fit_weights(parts: np.ndarray, targets: np.ndarray) -> Weights:
@@ -96,4 +95,4 @@ def fit_weights(parts: np.ndarray, targets: np.ndarray) -> Weights:
         rows = np.vstack([inputs - inputs.mean(0), strength * np.eye(len(parts))])
         weights[:, column] = nnls(rows, np.concatenate([y - y.mean(), strength * np.eye(len(parts))[best]]))[0]
         centres[:, column] = inputs.mean(0)
-    return Weights(weights, centres, fill_with_mean(np.full(targets.shape[1], np.nan), targets))
+    return Weights(weights, centres, average_known(targets))

@@ -44,7 +44,7 @@ def select_group(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def select_judged(scores: pd.DataFrame) -> tuple[str, str]:
-    """Return the subset on which targets are judged, and its title: unseen videos, or all clips if there are none."""
+    """Return the subset on which targets are judged, and its title: unseen videos, or all clips if no video is unseen."""
     titles = words.list_headline_subsets(scores)
     subset = "unseen_videos" if "unseen_videos" in titles and "unseen_videos" in set(scores["subset"]) else "all"
     return subset, titles[subset]

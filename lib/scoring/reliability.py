@@ -20,8 +20,8 @@ def read_error_variance(clips: pd.DataFrame, columns: Sequence[str]) -> np.ndarr
     variances = np.full((len(clips), len(columns)), np.nan)
     for index, column in enumerate(columns):
         if {column + RATERS, column + RATER_SD} <= {*clips}:
-            count, spread = clips[column + RATERS].to_numpy(float), clips[column + RATER_SD].to_numpy(float)
-            variances[:, index] = np.where(count >= 2, spread**2, np.nan) / count
+            count, deviation = clips[column + RATERS].to_numpy(float), clips[column + RATER_SD].to_numpy(float)
+            variances[:, index] = np.where(count >= 2, deviation**2, np.nan) / count
     return variances
 
 

@@ -113,9 +113,9 @@ def print_cost(stage: str, clips: int, cost: tuple[float, int, int], workers: in
 
 def publish_shards(stream: Stream, settings: StreamSettings, plan: Plan, out: Path) -> None:
     """Link the shards into `out`, with a file of the stream's settings and the shapes of its arrays."""
-    about = {"settings": settings.model_dump(by_alias=True), "shapes": _shapes(stream, plan.paths.values())}
+    description = {"settings": settings.model_dump(by_alias=True), "shapes": _shapes(stream, plan.paths.values())}
     info_path = plan.folder / ABOUT
-    info_path.write_text(json.dumps(about, indent=2) + "\n")
+    info_path.write_text(json.dumps(description, indent=2) + "\n")
     resume.publish([(info_path, Path(ABOUT)), *((path, Path(f"{name}.h5")) for name, path in plan.paths.items())], out)
 
 

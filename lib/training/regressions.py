@@ -218,9 +218,11 @@ def _tree_tensors(models: Sequence[TargetTrees | None], positions: np.ndarray, m
 def _weight_tensors(weights: Weights, ridges: Sequence[_PartRidge], parts: int) -> dict[str, Tensor]:
     """Return the tensors of a stack whose first `parts` parts are divided into ridge regressions for some targets each."""
     rows = [ridge.part for ridge in ridges]
-    own = [_widen(weights.weights[[ridge.part]][:, ridge.fitted.columns], ridge.fitted.columns) for ridge in ridges]
+    ridge_weights = [
+        _widen(weights.weights[[ridge.part]][:, ridge.fitted.columns], ridge.fitted.columns) for ridge in ridges
+    ]
     divided = Weights(
-        np.concatenate([*own, weights.weights[parts:]]),
+        np.concatenate([*ridge_weights, weights.weights[parts:]]),
         np.concatenate([weights.centres[rows], weights.centres[parts:]]),
         weights.level,
     )
